@@ -1,0 +1,27 @@
+"""Machine-learning theory papers as software: every method an estimator, every claim an experiment."""
+
+from typing import TYPE_CHECKING
+
+from mlpapers.core._lazy import attach
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mlpapers import core as core
+    from mlpapers import datasets as datasets
+    from mlpapers import testing as testing
+    from mlpapers import valuation as valuation
+    from mlpapers.core.paper import papers as papers
+    from mlpapers.core.reproduce import reproduce as reproduce
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "core": None,
+        "datasets": None,
+        "papers": "core.paper",
+        "reproduce": "core.reproduce",
+        "testing": None,
+        "valuation": None,
+    },
+)

@@ -1,0 +1,158 @@
+"""Argument checks that scikit-learn's validators don't have; each message names the argument."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Closed = Literal["both", "left", "right", "neither"]
+
+
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
+    """Return `value` if it is one of `choices`; otherwise raise a ValueError that lists them.
+
+    Examples
+    --------
+    >>> check_choice("method", "exact", ["exact", "mc"])
+    'exact'
+    """
+    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+    return value
+
+
+def check_int(name: str, value: Any, *, minimum: int | None = None, maximum: int | None = None) -> int:
+    """Return `value` as an int; TypeError unless it is an integer (bool is not), ValueError out of range."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer; got {value!r} of type {type(value).__name__}")
+    if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
+        raise ValueError(f"{name} must be an integer {_range_text(minimum, maximum, 'both')}; got {value!r}")
+    return int(value)
+
+
+def check_real(
+    name: str,
+    value: Any,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    closed: Closed = "both",
+) -> float:
+    """Return `value` as a finite float; TypeError unless it is real, ValueError outside the interval.
+
+    `closed` says which of the ends `low` and `high` are allowed.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a real number; got {value!r} of type {type(value).__name__}")
+    number = float(value)
+    below = low is not None and (number < low or (number == low and closed in ("right", "neither")))
+    above = high is not None and (number > high or (number == high and closed in ("left", "neither")))
+    if not math.isfinite(number) or below or above:
+        raise ValueError(f"{name} must be a finite number {_range_text(low, high, closed)}; got {value!r}")
+    return number
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """Return `value` as a bool; TypeError for anything else (0 and 1 included)."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False; got {value!r} of type {type(value).__name__}")
+    return bool(value)
+
+
+def check_indices(name: str, indices: Any, n: int, *, unique: bool = True) -> NDArray[np.int64]:
+    """Return `indices` as an int64 array with entries in [0, n); ValueError names the first bad one."""
+    array = np.asarray(indices)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(
+            f"{name} must be a 1-D array of integers; got shape {array.shape}, dtype {array.dtype}"
+        )
+    result = array.astype(np.int64)
+    outside = result[(result < 0) | (result >= n)]
+    if outside.size:
+        raise ValueError(f"{name} must lie in [0, {n}); got {outside[0]}")
+    if unique and np.unique(result).size != result.size:
+        raise ValueError(f"{name} must not repeat an index")
+    return result
+
+
+def check_rng(random_state: Any) -> np.random.Generator:
+    """Return a Generator for an int, SeedSequence, Generator, RandomState or None.
+
+    A Generator is returned as it is (its state advances); a RandomState gives its seed material once.
+    """
+    if isinstance(random_state, np.random.Generator):
+        return random_state
+    return np.random.default_rng(seed_sequence(random_state))
+
+
+def seed_sequence(random_state: Any) -> np.random.SeedSequence:
+    """Return the SeedSequence that a `random_state` of any kind stands for."""
+    if random_state is None:
+        return np.random.SeedSequence()
+    if isinstance(random_state, np.random.SeedSequence):
+        return random_state
+    if isinstance(random_state, np.random.Generator):
+        return np.random.SeedSequence(random_state.integers(0, 2**32, size=4, dtype=np.uint32).tolist())
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.SeedSequence(random_state.randint(0, 2**32, size=4, dtype=np.uint32).tolist())
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
+        if random_state < 0:
+            raise ValueError(f"random_state must be a non-negative integer; got {random_state!r}")
+        return np.random.SeedSequence(int(random_state))
+    raise ValueError(
+        "random_state must be None, a non-negative int, a numpy Generator, RandomState or SeedSequence; "
+        f"got {random_state!r}"
+    )
+
+
+def check_probability_rows(name: str, rows: NDArray[Any], *, atol: float = 1e-6) -> NDArray[np.float64]:
+    """Return `rows` (n, C) as float64 if every row is a distribution: non-negative, sum 1 within `atol`."""
+    probabilities = np.asarray(rows, dtype=np.float64)
+    if probabilities.ndim != 2:
+        raise ValueError(f"{name} must be a 2-D array of probabilities; got shape {probabilities.shape}")
+    wrong = ~np.isfinite(probabilities).all(axis=1) | (probabilities < 0).any(axis=1)
+    wrong |= ~(np.abs(probabilities.sum(axis=1) - 1.0) <= atol)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"{name} must have non-negative rows that sum to 1 (within {atol:g}); "
+            f"row {row} is {probabilities[row].tolist()}"
+        )
+    return probabilities
+
+
+def relabel_groups(name: str, groups: Any, n: int) -> NDArray[np.int64]:
+    """Return integer labels (n,) relabelled 0..T-1 in increasing order; None means one group.
+
+    Raises ValueError where `groups` is not a 1-D integer array of length `n`.
+    """
+    if groups is None:
+        return np.zeros(n, dtype=np.int64)
+    labels = np.asarray(groups)
+    if labels.ndim != 1 or labels.shape[0] != n:
+        raise ValueError(f"{name} must have shape ({n},), one label per row; got {labels.shape}")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{name} must hold integers; got dtype {labels.dtype}")
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def join_names(names: Iterable[Any]) -> str:
+    """Names for an error message: sorted, quoted, separated by commas."""
+    return ", ".join(sorted(map(repr, names)))
+
+
+def _range_text(low: float | None, high: float | None, closed: Closed) -> str:
+    if low is None and high is None:
+        return ""
+    if high is None:
+        return f"{'>=' if closed in ('both', 'left') else '>'} {low}"
+    if low is None:
+        return f"{'<=' if closed in ('both', 'right') else '<'} {high}"
+    left = "[" if closed in ("both", "left") else "("
+    right = "]" if closed in ("both", "right") else ")"
+    return f"in {left}{low}, {high}{right}"
