@@ -105,12 +105,14 @@ def _encode(value: Any, where: str, arrays: list[NDArray[Any]]) -> Any:
     if type(value) is float:
         return value if math.isfinite(value) else {"type": "float", "value": repr(value)}
     if isinstance(value, enum.Enum):
+        if value.name not in type(value).__members__:
+            raise TypeError(f"{where} cannot be saved: {value!r} is a combination of flags")
         return {"type": "enum", "class": _class_name(value, where), "name": value.name}
     if isinstance(value, np.ndarray):
         return _encode_array(value, where, arrays)
     if isinstance(value, np.generic):
         return {"type": "scalar", "array": inner(np.asarray(value), "")}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if _is_frozen(type(value)):
         fields = {
             field.name: inner(getattr(value, field.name), f".{field.name}")
             for field in dataclasses.fields(value)
@@ -132,7 +134,7 @@ def _encode(value: Any, where: str, arrays: list[NDArray[Any]]) -> Any:
     if type(value) in (dt.datetime, dt.date, dt.timedelta):
         return _encode_time(value)
     if _is_tensor(value):
-        return _encode_array(value.detach().cpu().resolve_conj().resolve_neg().numpy(), where, arrays)
+        return _encode_array(_tensor_array(value, where), where, arrays)
     pd = sys.modules.get("pandas")
     if pd is not None and isinstance(value, pd.DataFrame | pd.Series | pd.Index):
         return _encode_pandas(value, where, arrays)
@@ -142,6 +144,9 @@ def _encode(value: Any, where: str, arrays: list[NDArray[Any]]) -> Any:
 
 
 def _encode_array(array: NDArray[Any], where: str, arrays: list[NDArray[Any]]) -> Any:
+    # A mask, or a matrix's own arithmetic, would be lost in silence, and npy has no name for other dtypes.
+    if isinstance(array, np.ma.MaskedArray | np.matrix) or array.dtype.kind not in "biufcmMSUVO":
+        raise TypeError(f"{where} cannot be saved: {type(array).__name__} of dtype {array.dtype}")
     if array.dtype.hasobject:
         if array.dtype != np.dtype(object):
             raise TypeError(f"{where} cannot be saved: structured array with object fields")
@@ -210,14 +215,16 @@ def _encode_column(column: Any, where: str, arrays: list[NDArray[Any]]) -> Any:
         }
     if isinstance(dtype, np.dtype) and dtype != np.dtype(object):
         return {"dtype": dtype.str, "data": _encode_array(np.asarray(column), where, arrays)}
-    # Extension dtypes (strings, nullable numbers, time zones): items as objects with missing ones as None.
-    items = [None if pd.isna(item) is True else item for item in column.astype(object)]
     if isinstance(dtype, pd.DatetimeTZDtype):
-        items = [None if item is None else item.to_pydatetime().isoformat() for item in items]
-    elif dtype == np.dtype(object):
-        items = list(column)
+        instants = pd.Series(column.array).dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
+        return {"dtype": str(dtype), "data": _encode_array(instants, where, arrays)}
+    items = list(column)
+    # Other extension dtypes (strings, nullable numbers): plain Python items, with missing ones as None.
+    if dtype != np.dtype(object):
+        items = [None if pd.isna(item) is True else _plain(item) for item in items]
     objects = np.empty(len(items), dtype=object)
-    objects[:] = items
+    for position, item in enumerate(items):  # one by one: numpy would unpack items that are sequences
+        objects[position] = item
     return {"dtype": str(dtype), "data": _encode_array(objects, where, arrays)}
 
 
@@ -258,7 +265,8 @@ def _decode(node: Any, arrays: _ArrayMembers) -> Any:
         return _find_class(node["class"], enum.Enum)[node["name"]]
     if tag == "dataclass":
         found = _find_class(node["class"], None)
-        return found(**{name: _decode(item, arrays) for name, item in node["fields"].items()})
+        lost = {field.name: None for field in dataclasses.fields(found) if field.metadata.get("transient")}
+        return found(**lost, **{name: _decode(item, arrays) for name, item in node["fields"].items()})
     if tag in ("frame", "series", "index", "range"):
         return _decode_pandas(node, arrays)
     raise ResultFormatError(f"unknown value type {tag!r}")
@@ -296,13 +304,12 @@ def _decode_column(node: Any, arrays: _ArrayMembers) -> Any:
     if node["dtype"] == "category":
         categories = pd.Index(_decode_column(node["categories"], arrays))
         return pd.Categorical.from_codes(data, categories=categories, ordered=node["ordered"])
+    if node["dtype"].startswith("datetime64["):
+        return pd.Series(data).dt.tz_localize("UTC").astype(node["dtype"]).array
     if data.dtype != np.dtype(object):
         return data
     if node["dtype"] == "object":
         return pd.Series(data, dtype=object).array
-    if node["dtype"].startswith("datetime64["):
-        stamps = pd.to_datetime(pd.Series(list(data), dtype=object), utc=True)
-        return stamps.astype(node["dtype"]).array
     return pd.array(list(data), dtype=node["dtype"])
 
 
@@ -314,7 +321,7 @@ def _class_name(value: Any, where: str) -> str:
 
 
 def _find_class(name: str, base: type | None) -> Any:
-    """Return the class ``module:qualname``: an Enum for base=Enum, else a dataclass."""
+    """Return the class ``module:qualname``: an Enum for base=Enum, else a frozen dataclass."""
     module_name, _, qualname = name.partition(":")
     if module_name not in sys.modules and module_name.startswith("mlpapers."):
         importlib.import_module(module_name)
@@ -322,13 +329,35 @@ def _find_class(name: str, base: type | None) -> Any:
     for part in qualname.split("."):
         found = getattr(found, part, None)
     known = isinstance(found, type) and found.__module__ == module_name and found.__qualname__ == qualname
-    if not known or not (dataclasses.is_dataclass(found) if base is None else issubclass(found, base)):
+    if not known or not (_is_frozen(found) if base is None else issubclass(found, base)):
         raise ResultFormatError(
             f"the class {name!r} is unknown here; import the module that defines it first"
         )
     return found
 
 
+def _is_frozen(kind: type) -> bool:
+    parameters = getattr(kind, "__dataclass_params__", None)
+    return parameters is not None and bool(parameters.frozen)
+
+
 def _is_tensor(value: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _tensor_array(tensor: Any, where: str) -> NDArray[Any]:
+    """Return the tensor as an array; bfloat16, which numpy lacks, as float32, which holds it exactly."""
+    import torch
+
+    plain = tensor.detach().cpu()
+    try:
+        plain = plain.resolve_conj().resolve_neg()
+        array: NDArray[Any] = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(f"{where} cannot be saved: {tensor.layout} tensor of {tensor.dtype}") from error
+    return array
+
+
+def _plain(item: Any) -> Any:
+    return item.item() if isinstance(item, np.generic) else item

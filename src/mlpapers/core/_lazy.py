@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,11 +42,21 @@ def attach(
             return importlib.import_module(f"{package}.{name}")
         module = submodule if submodule.startswith("mlpapers.") else f"{package}.{submodule}"
         value = getattr(importlib.import_module(module), name)
-        # Bound in the package so that a submodule of the same name cannot shadow the object later.
         setattr(sys.modules[package], name, value)
         return value
 
     def dir_() -> list[str]:
         return sorted({*vars(sys.modules[package]), *table})
 
+    class Package(types.ModuleType):
+        """The package, where a public name means the object even if a submodule is called the same."""
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            # The import system binds a submodule in its package whenever it is first imported.
+            if isinstance(value, types.ModuleType) and table.get(name) == name:
+                value = getattr(value, name)
+            super().__setattr__(name, value)
+
+    if package in sys.modules:
+        sys.modules[package].__class__ = Package
     return getattr_, dir_, sorted(table)

@@ -97,12 +97,16 @@ class Measurement:
             return self.value < self.target
         return self.value > self.target
 
-    def __str__(self) -> str:
+    @property
+    def comparison(self) -> str:
+        """The measured value beside its target, in words."""
         target = self.target
         bound = f"[{target[0]:g}, {target[1]:g}]" if isinstance(target, tuple) else f"{target:g}"
         unit = f" {self.unit}" if self.unit else ""
-        verdict = "holds" if self.holds else "FAILS"
-        return f"{self.name} = {self.value:.6g}{unit} (target {self.relation} {bound}): {verdict}"
+        return f"{self.name} = {self.value:.6g}{unit} (target {self.relation} {bound})"
+
+    def __str__(self) -> str:
+        return f"{self.comparison}: {'holds' if self.holds else 'FAILS'}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -111,8 +111,10 @@ def _describe(value: Any) -> str:
             return str(value[()])
         text = f"array{value.shape} {value.dtype}"
         if value.size and value.dtype.kind in "fiu":
-            text += f", mean {np.nanmean(value) if not np.isnan(value).all() else np.nan:.4g}"
-            text += f", range [{np.min(value):.4g}, {np.max(value):.4g}]"
+            # Infinities have no mean and half precision soon overflows; the line then says nan or inf.
+            with np.errstate(all="ignore"):
+                mean = np.nan if np.isnan(value).all() else np.nanmean(value)
+            text += f", mean {mean:.4g}, range [{np.min(value):.4g}, {np.max(value):.4g}]"
         return text
     if isinstance(value, float | np.floating):
         return f"{value:.6g}"

@@ -14,16 +14,20 @@ Closed = Literal["both", "left", "right", "neither"]
 
 
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
-    """Return `value` if it is one of `choices`; otherwise raise a ValueError that lists them.
+    """Return the one of `choices` that `value` is; otherwise raise a ValueError that lists them.
+
+    Values match in type too (1 is not True), but any kind of string, numpy's included, matches a string.
 
     Examples
     --------
     >>> check_choice("method", "exact", ["exact", "mc"])
     'exact'
     """
-    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
-    return value
+    for choice in choices:
+        alike = type(value) is type(choice) or (isinstance(value, str) and isinstance(choice, str))
+        if value is choice or (alike and value == choice):
+            return choice
+    raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
 
 
 def check_int(name: str, value: Any, *, minimum: int | None = None, maximum: int | None = None) -> int:
@@ -66,15 +70,18 @@ def check_bool(name: str, value: Any) -> bool:
 
 def check_indices(name: str, indices: Any, n: int, *, unique: bool = True) -> NDArray[np.int64]:
     """Return `indices` as an int64 array with entries in [0, n); ValueError names the first bad one."""
-    array = np.asarray(indices)
+    try:
+        array = np.asarray(indices)
+    except ValueError as error:
+        raise ValueError(f"{name} must be a 1-D array of integers; got {indices!r}") from error
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(
             f"{name} must be a 1-D array of integers; got shape {array.shape}, dtype {array.dtype}"
         )
-    result = array.astype(np.int64)
-    outside = result[(result < 0) | (result >= n)]
+    outside = array[(array < 0) | (array >= n)]
     if outside.size:
         raise ValueError(f"{name} must lie in [0, {n}); got {outside[0]}")
+    result = array.astype(np.int64)
     if unique and np.unique(result).size != result.size:
         raise ValueError(f"{name} must not repeat an index")
     return result
@@ -112,7 +119,10 @@ def seed_sequence(random_state: Any) -> np.random.SeedSequence:
 
 def check_probability_rows(name: str, rows: NDArray[Any], *, atol: float = 1e-6) -> NDArray[np.float64]:
     """Return `rows` (n, C) as float64 if every row is a distribution: non-negative, sum 1 within `atol`."""
-    probabilities = np.asarray(rows, dtype=np.float64)
+    try:
+        probabilities = np.asarray(rows, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a 2-D array of probabilities; got {rows!r}") from error
     if probabilities.ndim != 2:
         raise ValueError(f"{name} must be a 2-D array of probabilities; got shape {probabilities.shape}")
     wrong = ~np.isfinite(probabilities).all(axis=1) | (probabilities < 0).any(axis=1)
