@@ -1,0 +1,108 @@
+"""The attributes and views that every fitted valuer carries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from mlpapers.valuation.result import ValuationResult, values_frame
+
+__all__ = ["ValuerMixin"]
+
+
+class ValuerMixin:
+    """Attributes and views common to every fitted valuer.
+
+    Attributes
+    ----------
+    values_ : ndarray of shape (n,)
+        Values in units of the utility.
+    stderr_ : ndarray of shape (n,)
+        Monte Carlo standard errors; zeros where the values are exact.
+    groups_ : ndarray of shape (n,) of int
+        Group codes ``0..T-1`` in order of precedence.
+    group_values_ : ndarray of shape (T,)
+        Sum of the values of each group.
+    n_samples_ : int
+        Number of training points.
+    total_utility_, empty_utility_ : float
+        Utility of all training points and of none.
+    n_evaluations_ : int
+        Number of utility evaluations; 0 for closed forms.
+    converged_ : bool
+        Whether the procedure reached its own tolerance; True for exact values.
+    result_ : ValuationResult
+        The same as one frozen object that can be saved.
+    """
+
+    values_: NDArray[np.float64]
+    stderr_: NDArray[np.float64]
+    groups_: NDArray[np.int64]
+    group_values_: NDArray[np.float64]
+    n_samples_: int
+    total_utility_: float
+    empty_utility_: float
+    n_evaluations_: int
+    converged_: bool
+    result_: ValuationResult
+
+    def _set_values(
+        self,
+        values: NDArray[np.float64],
+        *,
+        n_samples: int,
+        total_utility: float,
+        empty_utility: float,
+        method: str,
+        stderr: NDArray[np.float64] | None = None,
+        groups: NDArray[np.int64] | None = None,
+        n_evaluations: int = 0,
+        converged: bool = True,
+        meta: dict[str, Any] | None = None,
+    ) -> None:
+        """Set every common attribute; `stderr` None means exact, `groups` None means one group."""
+        self.values_ = values
+        self.stderr_ = np.zeros_like(values) if stderr is None else stderr
+        self.groups_ = np.zeros(len(values), dtype=np.int64) if groups is None else groups
+        self.group_values_ = np.bincount(self.groups_, weights=values).astype(np.float64, copy=False)
+        self.n_samples_ = int(n_samples)
+        self.total_utility_ = float(total_utility)
+        self.empty_utility_ = float(empty_utility)
+        self.n_evaluations_ = int(n_evaluations)
+        self.converged_ = bool(converged)
+        self.result_ = ValuationResult(
+            values=self.values_,
+            stderr=self.stderr_,
+            groups=self.groups_,
+            method=method,
+            meta=dict(meta or {}),
+        )
+
+    def ranking(self) -> NDArray[np.int64]:
+        """Return the indices of the players, most valuable first; ties by index.
+
+        Returns
+        -------
+        ndarray of shape (n,) of int
+        """
+        check_is_fitted(self, "values_")
+        return np.argsort(-self.values_, kind="stable").astype(np.int64, copy=False)
+
+    def to_frame(self, confidence: float = 0.95) -> pd.DataFrame:
+        """Return one row per player: index, group, value, stderr, ci_low, ci_high.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            Level of the normal Monte Carlo interval; it has width zero where the values are exact.
+
+        Returns
+        -------
+        pandas.DataFrame of n rows
+        """
+        check_is_fitted(self, "values_")
+        return values_frame(self.values_, self.stderr_, self.groups_, confidence)

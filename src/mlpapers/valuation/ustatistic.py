@@ -1,0 +1,462 @@
+"""Data values with confidence intervals: Data Shapley as a U-statistic of the sample."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
+from scipy.stats import shapiro
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from mlpapers.core.validation import (
+    check_bool,
+    check_choice,
+    check_indices,
+    check_int,
+    check_real,
+    seed_sequence,
+)
+from mlpapers.valuation._base import ValuerMixin
+from mlpapers.valuation._kernel import Kernel, NeighbourKernel, Targets, UtilityKernel
+from mlpapers.valuation._subsets import Subsets, draw_families, draw_subsets
+from mlpapers.valuation.knn import check_n_neighbors
+from mlpapers.valuation.uncertainty import UStatisticResult
+from mlpapers.valuation.variance import (
+    PF_MIN_EVALUATIONS,
+    VarianceEstimate,
+    double_monte_carlo,
+    infinitesimal_jackknife,
+    ks_distance,
+    pick_and_freeze,
+)
+
+__all__ = ["UStatisticShapley"]
+
+# A kernel whose values differ by no more than this, relative to their size, is constant up to rounding.
+_ROUNDING = 1e-12
+
+
+class UStatisticShapley(ValuerMixin, BaseEstimator):
+    r"""Data Shapley values with intervals that hold for other samples of the same population.
+
+    In a market of s + 1 points a point z is worth :math:`\theta_s = E\, h_s(Z_1, \dots, Z_s)`, where
+    :math:`h_s(S)` is the Shapley value of z in the game of :math:`S \cup \{z\}`. From a sample of n points it
+    is estimated by an incomplete U-statistic over B uniform subsets, which is asymptotically normal [1]_:
+
+    .. math::
+        \hat\theta = \frac1B \sum_b h_s(S_b), \qquad
+        V = \frac{s^2}n \zeta_1 + \frac{\zeta_{tot}}B, \qquad
+        \hat\theta \pm z_{(1 + c)/2} \sqrt V,
+
+    with :math:`\zeta_1 = Var(E[h | Z_1])` and :math:`\zeta_{tot} = Var(h)`, as s grows more slowly than
+    :math:`\sqrt n` and a point's marginal contribution to a set falls like one over its size. The second term
+    of V alone is Monte Carlo error; an interval made of it ignores that the sample could have been another.
+
+    A training point is valued by the n - 1 others. All targets share the same subsets: one more point is
+    drawn with each, and stands in where the target is in the subset.
+
+    Parameters
+    ----------
+    estimator : scikit-learn classifier or regressor, or None, default=None
+        Model of the utility (see :class:`~mlpapers.valuation.Utility`). None is the nearest-neighbour utility
+        of :class:`~mlpapers.valuation.KNNShapley`, whose kernel is exact.
+    subset_size : int or None, default=None
+        s; None stands for max(2, floor(sqrt(n))).
+    n_subsets : int, default=1000
+        B.
+    variance : {"ij", "dmc", "pf"}, default="ij"
+        How :math:`\zeta_1` is estimated; :func:`~mlpapers.valuation.recommend_variance` says which to take.
+
+        - "ij", the infinitesimal jackknife: from the B evaluations themselves; needs s <= n / 2.
+        - "dmc", double Monte Carlo: `n_outer` families of `n_inner` further subsets with one point in common.
+        - "pf", pick-and-freeze: `n_pairs` pairs of further subsets with one point in common.
+    n_outer, n_inner, n_pairs : int, default=30, 50, 5000
+        See `variance`.
+    bias_correct : bool, default=False
+        For "dmc": subtract the bias, which otherwise makes intervals too wide.
+    confidence : float, default=0.95
+        Level of the intervals.
+    kernel : {"auto", "exact", "random"}, default="auto"
+        "exact" evaluates :math:`h_s` (nearest neighbours only); "random" is an unbiased draw of it, the
+        marginal contribution to k random points of the subset, k uniform in 0..s. "auto" takes "exact" where
+        it can.
+    n_neighbors : int, default=5
+        K of the nearest-neighbour utility.
+    scoring : str, callable or None, default=None
+        Scorer for `estimator`.
+    random_state : int, RandomState, Generator or None, default=None
+        Subsets; results do not depend on `n_jobs`.
+    n_jobs : int or None, default=None
+        Workers over subsets: threads for nearest neighbours, processes for other models.
+    verbose : int, default=0
+        Progress messages of joblib.
+
+    Attributes
+    ----------
+    values_ : ndarray of shape (T,)
+        :math:`\hat\theta` of each target, in units of the utility.
+    stderr_ : ndarray of shape (T,)
+        :math:`\sqrt V`.
+    ci_low_, ci_high_ : ndarray of shape (T,)
+        Interval of level `confidence`.
+    zeta1_, zeta_tot_ : ndarray of shape (T,)
+        The parts of V.
+    clipped_ : ndarray of shape (T,) of bool
+        Whether the estimate of :math:`\zeta_1` was negative and set to 0.
+    subset_size_ : int
+        s.
+    targets_ : ndarray of shape (T,) of int
+        Training points that were valued.
+    batch_means_ : ndarray of shape (floor(sqrt(B)), T)
+        Means of consecutive batches of kernel values.
+    groups_ : ndarray of shape (T,) of int
+        Zeros.
+    group_values_ : ndarray of shape (1,)
+        Sum of the values.
+    total_utility_, empty_utility_ : float
+        Utility of the whole sample and of none of it.
+    n_samples_, n_features_in_ : int
+        Rows and columns of `X`.
+    feature_names_in_ : ndarray of shape (d,)
+        Where `X` had string column names.
+    n_evaluations_ : int
+        Kernel evaluations per target, those for the variance included.
+    converged_ : bool
+        False where "pf" had too few pairs.
+    result_ : ValuationResult
+        Values and standard errors as one frozen object.
+
+    References
+    ----------
+    .. [1] Wu, Liu, Li, Jia, Chang, "Uncertainty Quantification of Data Shapley via Statistical Inference",
+       arXiv 2407.19373 (the bridge to infinite-order U-statistics; double Monte Carlo and pick-and-freeze).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.valuation import UStatisticShapley
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(100, 1))
+    >>> valuer = UStatisticShapley(subset_size=10, n_subsets=200, random_state=0)
+    >>> valuer = valuer.fit(X, X[:, 0] > 0, X[:20], X[:20, 0] > 0)
+    >>> new = valuer.evaluate([[1.0], [-1.0]], [True, True])
+    >>> bool(new.ci_low[0] > 0 > new.ci_high[1])
+    True
+    """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        subset_size: int | None = None,
+        n_subsets: int = 1000,
+        variance: str = "ij",
+        n_outer: int = 30,
+        n_inner: int = 50,
+        n_pairs: int = 5000,
+        bias_correct: bool = False,
+        confidence: float = 0.95,
+        kernel: str = "auto",
+        n_neighbors: int = 5,
+        scoring: Any = None,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.subset_size = subset_size
+        self.n_subsets = n_subsets
+        self.variance = variance
+        self.n_outer = n_outer
+        self.n_inner = n_inner
+        self.n_pairs = n_pairs
+        self.bias_correct = bias_correct
+        self.confidence = confidence
+        self.kernel = kernel
+        self.n_neighbors = n_neighbors
+        self.scoring = scoring
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        X_val: ArrayLike,
+        y_val: ArrayLike,
+        targets: ArrayLike | None = None,
+    ) -> UStatisticShapley:
+        """Value training points.
+
+        Parameters
+        ----------
+        X, y : array-likes of shape (n, d) and (n,)
+            The sample.
+        X_val, y_val : array-likes of shape (M, d) and (M,)
+            Validation points: they define the utility and count as given.
+        targets : array-like of shape (T,) of int, optional
+            Training points to value; all by default, none if empty (to :meth:`evaluate` others only).
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or an array is not as described.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If ``variance="pf"`` has fewer than 1000 evaluations: its intervals are then too short.
+        UserWarning
+            If the kernel of a target is constant (as for s < K), so that its standard error is 0.
+        """
+        self._check_parameters()
+        points = validate_data(self, X, dtype=np.float64, order="C")
+        n = len(points)
+        s = self._resolve_size(n)
+        index = np.arange(n) if targets is None else check_indices("targets", targets, n)
+        self._kernel = self._make_kernel(points, y, X_val, y_val)
+        self._draw(n, s)
+        self.subset_size_ = s
+        self.targets_ = index
+        few_pairs = self.variance == "pf" and 2 * self.n_pairs < PF_MIN_EVALUATIONS
+        if few_pairs:
+            warnings.warn(
+                f"n_pairs={self.n_pairs} means {2 * self.n_pairs} evaluations; below {PF_MIN_EVALUATIONS} "
+                "the pick-and-freeze variance is too noisy and its intervals too short",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        values, estimate, self.batch_means_ = self._estimate(Targets(index))
+        self.zeta1_, self.zeta_tot_, self.clipped_ = estimate.zeta1, estimate.zeta_tot, estimate.clipped
+        self._set_values(
+            values,
+            n_samples=n,
+            total_utility=self._kernel.total_utility,
+            empty_utility=self._kernel.empty_utility,
+            method=f"ustatistic-{self.variance}",
+            stderr=np.sqrt(estimate.variance),
+            n_evaluations=len(self._subsets) + len(self._families or ()),
+            converged=not few_pairs,
+            meta={"subset_size": s, "n_subsets": int(self.n_subsets), "targets": index},
+        )
+        self.ci_low_, self.ci_high_ = self.confidence_interval(self.confidence)
+        return self
+
+    def evaluate(self, X_new: ArrayLike, y_new: ArrayLike) -> UStatisticResult:
+        """Value points outside the sample, by the subsets that `fit` drew.
+
+        Parameters
+        ----------
+        X_new, y_new : array-likes of shape (n_new, d) and (n_new,)
+            Points on offer; the whole sample values them.
+
+        Returns
+        -------
+        UStatisticResult
+
+        Raises
+        ------
+        NotFittedError
+            If the valuer is not fitted.
+        ValueError
+            If an array has another shape or type than in `fit`.
+        """
+        check_is_fitted(self, "values_")
+        points = validate_data(self, X_new, dtype=np.float64, order="C", reset=False)
+        labels = np.asarray(y_new)
+        self._kernel.check_labels(labels, len(points))
+        values, estimate, _ = self._estimate(Targets.outside(points, labels))
+        stderr = np.sqrt(estimate.variance)
+        reach = _quantile(self.confidence) * stderr
+        return UStatisticResult(
+            values=values,
+            stderr=stderr,
+            ci_low=values - reach,
+            ci_high=values + reach,
+            zeta1=estimate.zeta1,
+            zeta_tot=estimate.zeta_tot,
+            clipped=estimate.clipped,
+            confidence=float(self.confidence),
+            subset_size=self.subset_size_,
+        )
+
+    def confidence_interval(
+        self, confidence: float = 0.95
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        r"""Return the two-sided normal interval :math:`\hat\theta \pm z_{(1 + c)/2} \sqrt V` of each target.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            c, in (0, 1).
+
+        Returns
+        -------
+        low, high : ndarray of shape (T,)
+        """
+        check_is_fitted(self, "values_")
+        reach = _quantile(confidence) * self.stderr_
+        return self.values_ - reach, self.values_ + reach
+
+    def normality_test(self) -> pd.DataFrame:
+        """Test whether batch means of the kernel are normal, as the intervals suppose.
+
+        Returns
+        -------
+        pandas.DataFrame, one row per target, with the columns
+
+        index : the training point
+        shapiro_p : p-value of the Shapiro-Wilk test of normality of the batch means
+        ks_distance : Kolmogorov-Smirnov distance of the studentised batch means to N(0, 1)
+        n_batches : floor(sqrt(n_subsets))
+
+        Both are NaN for a target whose kernel is constant.
+
+        Raises
+        ------
+        NotFittedError
+            If the valuer is not fitted.
+        ValueError
+            If `n_subsets` is below 9, which gives fewer than 3 batches.
+        """
+        check_is_fitted(self, "values_")
+        means = self.batch_means_
+        if len(means) < 3:
+            raise ValueError(f"n_subsets must be at least 9 for a test of normality; got {self.n_subsets}")
+        p_values, distances = np.full((2, means.shape[1]), np.nan)
+        for t in np.flatnonzero(self.zeta_tot_ > 0.0):
+            studentised = (means[:, t] - means[:, t].mean()) / means[:, t].std(ddof=1)
+            p_values[t] = shapiro(studentised).pvalue
+            distances[t] = ks_distance(studentised)
+        return pd.DataFrame(
+            {
+                "index": self.targets_,
+                "shapiro_p": p_values,
+                "ks_distance": distances,
+                "n_batches": len(means),
+            }
+        )
+
+    def ranking(self) -> NDArray[np.int64]:
+        """Return the valued training points, most valuable first; ties by position in `targets_`."""
+        return self.targets_[super().ranking()]
+
+    def to_frame(self, confidence: float = 0.95) -> pd.DataFrame:
+        """Return one row per target: index, group, value, stderr, ci_low, ci_high.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            Level of the interval.
+        """
+        return super().to_frame(confidence).assign(index=self.targets_)
+
+    def _check_parameters(self) -> None:
+        check_choice("variance", self.variance, ("ij", "dmc", "pf"))
+        check_choice("kernel", self.kernel, ("auto", "exact", "random"))
+        check_n_neighbors(self.n_neighbors)
+        for name, minimum in (("n_subsets", 2), ("n_outer", 2), ("n_inner", 2), ("n_pairs", 2)):
+            check_int(name, getattr(self, name), minimum=minimum)
+        check_bool("bias_correct", self.bias_correct)
+        check_real("confidence", self.confidence, low=0.0, high=1.0, closed="neither")
+        if self.kernel == "exact" and self.estimator is not None:
+            raise ValueError(
+                "kernel must be 'auto' or 'random' unless estimator is None (nearest neighbours); got 'exact'"
+            )
+
+    def _resolve_size(self, n: int) -> int:
+        s = (
+            max(2, int(np.sqrt(n)))
+            if self.subset_size is None
+            else check_int("subset_size", self.subset_size)
+        )
+        if not 1 <= s <= n - 1:
+            raise ValueError(f"subset_size must lie in [1, n - 1] = [1, {n - 1}]; got {s}")
+        # Without the target there are n - 1 points, of which the jackknife needs more than s.
+        if self.variance == "ij" and (2 * s > n or s > n - 2):
+            raise ValueError(
+                f"subset_size must be at most n / 2 = {n / 2:g} (and n at least 3) for variance='ij'; got {s}"
+            )
+        return s
+
+    def _make_kernel(self, points: NDArray[np.float64], y: Any, X_val: Any, y_val: Any) -> Kernel:
+        queries = check_array(X_val, dtype=np.float64, order="C", input_name="X_val")
+        if queries.shape[1] != points.shape[1]:
+            raise ValueError(f"X_val must have the {points.shape[1]} columns of X; got {queries.shape[1]}")
+        names, names_val = getattr(self, "feature_names_in_", None), getattr(X_val, "columns", None)
+        if names is not None and names_val is not None and list(names) != list(names_val):
+            raise ValueError(f"X_val must have the columns of X, {list(names)}; got {list(names_val)}")
+        if self.estimator is None:
+            return NeighbourKernel(points, y, queries, y_val, int(self.n_neighbors))
+        return UtilityKernel(self.estimator, points, y, queries, y_val, self.scoring)
+
+    def _draw(self, n: int, s: int) -> None:
+        plain, shared = seed_sequence(self.random_state).spawn(2)
+        with_sizes = self.kernel == "random" or self.estimator is not None
+        self._subsets = draw_subsets(n, s, self.n_subsets, with_sizes, plain)
+        self._families: Subsets | None = None
+        if self.variance != "ij":
+            shape = (self.n_outer, self.n_inner) if self.variance == "dmc" else (self.n_pairs, 2)
+            self._families = draw_families(n, s, *shape, with_sizes, shared)
+
+    def _estimate(
+        self, targets: Targets
+    ) -> tuple[NDArray[np.float64], VarianceEstimate, NDArray[np.float64]]:
+        """Return estimates, their variances and batch means, block by block of targets."""
+        n_batches = int(np.sqrt(self.n_subsets))
+        values = np.empty(len(targets))
+        columns = {"variance": values.copy(), "zeta1": values.copy(), "zeta_tot": values.copy()}
+        clipped = np.zeros(len(targets), dtype=bool)
+        means = np.empty((n_batches, len(targets)))
+        for part, block in targets.blocks(max(len(self._subsets), len(self._families or ()))):
+            h = self._kernel.values(block, self._subsets, self.n_jobs, self.verbose)
+            # A constant kernel leaves only rounding, which must not pass for randomness.
+            constant = np.ptp(h, axis=1) <= _ROUNDING * np.abs(h).max(axis=1)
+            h[constant] = h[constant, :1]
+            values[part] = np.where(constant, h[:, 0], h.mean(axis=1))
+            estimate = self._variance(block, h)
+            for name, column in columns.items():
+                column[part] = np.where(constant, 0.0, getattr(estimate, name))
+            clipped[part] = estimate.clipped & ~constant
+            batches = np.array_split(h, n_batches, axis=1)
+            means[:, part] = np.stack([batch.mean(axis=1) for batch in batches])
+        n_constant = int(np.count_nonzero(columns["zeta_tot"] == 0.0))
+        if n_constant:
+            warnings.warn(
+                f"the kernel is constant for {n_constant} of {len(targets)} points (subset_size="
+                f"{self.subset_size_}): no subset changes their value, and their standard error is 0",
+                UserWarning,
+                stacklevel=3,
+            )
+        return values, VarianceEstimate(**columns, clipped=clipped), means
+
+    def _variance(self, targets: Targets, h: NDArray[np.float64]) -> VarianceEstimate:
+        training = targets.training()
+        n = self._kernel.n_samples
+        if self._families is None:
+            return infinitesimal_jackknife(h, self._subsets.tuples, n, targets=training)
+        s, n_subsets = self.subset_size_, len(self._subsets)
+        others = n - (training >= 0)
+        total = h.var(axis=1, ddof=1)
+        inner = self._kernel.values(targets, self._families, self.n_jobs, self.verbose)
+        if self.variance == "dmc":
+            families = inner.reshape(len(targets), self.n_outer, self.n_inner)
+            return double_monte_carlo(families, total, others, s, n_subsets, bias_correct=self.bias_correct)
+        return pick_and_freeze(inner.reshape(len(targets), -1, 2), total, others, s, n_subsets)
+
+
+def _quantile(confidence: float) -> float:
+    c = check_real("confidence", confidence, low=0.0, high=1.0, closed="neither")
+    return float(ndtri(0.5 * (1.0 + c)))

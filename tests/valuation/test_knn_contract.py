@@ -1,0 +1,254 @@
+"""What the estimator accepts, refuses, keeps and leaves alone."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from mlpapers.valuation.knn import KNNShapley, knn_loo
+from mlpapers.valuation.result import ValuationResult
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(20, 3)), rng.integers(0, 3, 20), rng.normal(size=(6, 3)), rng.integers(0, 3, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("n_neighbors", [0, -1, 2.5, "5", None, True]),
+        ("task", ["ranking", None]),
+        ("metric", ["chebyshev", 3]),
+        ("denominator", ["n", None]),
+        ("ties", ["random"]),
+        ("algorithm", ["slow"]),
+        ("max_error", [-0.1, 1.0, np.nan]),
+        ("max_memory", [0, -5]),
+        ("empty_value", [0.5, np.inf]),
+    ],
+)
+def test_parameters_out_of_range_are_named_in_fit(data, name, values):
+    for value in values:
+        valuer = KNNShapley(**{name: value})  # the constructor only stores
+        with pytest.raises(ValueError, match=name):
+            valuer.fit(*data)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"task": "regression", "denominator": "min"},
+        {"task": "regression", "max_error": 0.1},
+        {"denominator": "min", "max_error": 0.1},
+        {"algorithm": "theorem", "denominator": "min"},
+        {"algorithm": "theorem", "task": "regression"},
+        {"algorithm": "theorem", "max_error": 0.1},
+    ],
+)
+def test_options_that_exclude_each_other(data, options):
+    with pytest.raises(ValueError, match=r"denominator|max_error|algorithm"):
+        KNNShapley(**options).fit(*data)
+
+
+def with_entry(array, value):
+    changed = np.array(array, dtype=float)
+    changed.flat[0] = value
+    return changed
+
+
+def test_arrays_out_of_range_are_named(data):
+    X, y, X_val, y_val = data
+    soft = np.full((20, 2), 0.5)
+    for match, arguments in [
+        ("X contains NaN", (with_entry(X, np.nan), y, X_val, y_val)),
+        ("X contains infinity", (with_entry(X, np.inf), y, X_val, y_val)),
+        ("X_val contains NaN", (X, y, with_entry(X_val, np.nan), y_val)),
+        ("X_val must have the 3 columns", (X, y, X_val[:, :2], y_val)),
+        ("y must have shape", (X, y[:-1], X_val, y_val)),
+        ("y_val must have shape", (X, y, X_val, y_val[:-1])),
+        ("y_val must not be empty", (X, y, X_val, [])),
+        ("y_val must be given", (X, y, X_val)),
+        ("y_val must be None", (X, y, None, y_val)),
+        ("X must have at least 2 rows", (X[:1], y[:1])),
+        ("groups must have shape", (X, y, X_val, y_val, np.zeros(19, dtype=int))),
+        ("groups must hold integers", (X, y, X_val, y_val, np.linspace(0, 1, 20))),
+        ("y must have non-negative rows", (X, soft * 1.001, X_val, y_val)),
+        ("y_val must hold column numbers", (X, soft, X_val, y_val + 0.5)),
+        ("y_val must hold labels of the type", (X, y, X_val, list("aabbcc"))),
+        ("y must not hold missing labels", (X, [None, *y[1:]], X_val, y_val)),
+        ("y must be 1-D", (X, soft)),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            KNNShapley().fit(*arguments)
+    for match, arguments in [
+        ("y must be numeric", (X, y.astype(str), X_val, y_val)),
+        ("y_val must be numeric", (X, y, X_val, y_val.astype(str))),
+        ("y must be finite", (X, with_entry(y, np.inf), X_val, y_val)),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            KNNShapley(task="regression").fit(*arguments)
+    with pytest.raises(ValueError, match="n_neighbors"):
+        knn_loo(*data, n_neighbors=0)
+    with pytest.raises(ValueError, match="metric='precomputed'"):
+        KNNShapley(metric="precomputed").fit(X, y)
+    many = np.zeros((501, 1)), np.zeros(501)
+    with pytest.raises(ValueError, match="groups of up to 500"):
+        KNNShapley(algorithm="theorem").fit(*many, [[0.0]], [0])
+
+
+def test_arrivals_out_of_range_are_named(data):
+    X, y, X_val, y_val = data
+    with pytest.raises(ValueError, match="X_val and y_val"):
+        KNNShapley().partial_fit(X, y)
+    with pytest.raises(NotFittedError):
+        KNNShapley().predict_value(X, y)
+    valuer = KNNShapley().partial_fit(*data)
+    for match, arguments in [
+        ("3 features", (X[:, :2], y)),
+        ("type seen before", (X, y.astype(str))),
+        ("must not be given again", (X, y, X_val, y_val)),
+        ("y must have shape", (X, np.full((20, 2), 0.5))),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            valuer.partial_fit(*arguments)
+    with pytest.raises(ValueError, match="soft labels of shape"):
+        KNNShapley().fit(X, np.full((20, 2), 0.5), X_val, y_val).partial_fit(X, y)
+    with pytest.raises(ValueError, match="X_val must be given in the first fit"):
+        KNNShapley().fit(X, y).partial_fit(X, y)
+    with pytest.raises(ValueError, match="algorithm"):
+        KNNShapley(algorithm="theorem").fit(*data).partial_fit(X, y)
+    given_distances = KNNShapley(metric="precomputed").fit(X, y, np.ones((6, 20)), y_val)
+    with pytest.raises(ValueError, match="distances of the new points"):
+        given_distances.partial_fit(X, y)
+    with pytest.raises(ValueError, match="6 rows of the first fit"):
+        given_distances.partial_fit(X, y, np.ones((5, 20)))
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda y: np.array(["no", "yes", "maybe"])[y],
+        lambda y: np.array(["no", "yes", "maybe"], dtype=object)[y],
+        lambda y: pd.Series(y).map({0: "no", 1: "yes", 2: "maybe"}).astype("category"),
+        lambda y: pd.Series([(k, "tuple") for k in y]),
+        lambda y: y.astype(float) / 7,
+        lambda y: y.astype(np.uint8),
+    ],
+)
+def test_labels_may_be_anything_hashable(data, rename):
+    X, y, X_val, y_val = data
+    for options in ({}, {"denominator": "min"}):
+        expected = KNNShapley(3, **options).fit(*data).values_
+        renamed = KNNShapley(3, **options).fit(X, rename(y), X_val, rename(y_val)).values_
+        assert np.array_equal(renamed, expected)
+
+
+def test_labels_nobody_has_agree_with_none(data):
+    X, y, X_val, _ = data
+    assert not KNNShapley().fit(X, y, X_val, np.full(6, 99)).values_.any()
+    assert not KNNShapley().fit(X, np.full((20, 2), 0.5), X_val, np.full(6, 7)).values_.any()
+    streamed = (
+        KNNShapley(3)
+        .partial_fit(X[:10], y[:10] % 2, X_val, np.full(6, 2))
+        .partial_fit(X[10:], np.full(10, 2))
+    )
+    whole = KNNShapley(3).fit(
+        X, np.append(y[:10] % 2, np.full(10, 2)), X_val, np.full(6, 2), groups=np.arange(20) // 10
+    )
+    assert np.abs(streamed.values_ - whole.values_).max() <= 1e-12
+
+
+def test_default_of_the_empty_value_is_guessing(data):
+    valuer = KNNShapley(denominator="min").fit(*data)
+    assert valuer.empty_utility_ == pytest.approx(1 / 3)
+
+
+def test_attributes_of_a_fit(data):
+    valuer = KNNShapley(3).fit(*data, groups=np.repeat([5, -2], 10))
+    assert valuer.n_samples_ == 20
+    assert valuer.n_features_in_ == 3
+    assert valuer.n_evaluations_ == 0
+    assert valuer.converged_
+    assert not valuer.stderr_.any()
+    assert valuer.groups_.tolist() == [1] * 10 + [0] * 10
+    assert valuer.group_values_ == pytest.approx([valuer.values_[10:].sum(), valuer.values_[:10].sum()])
+    ranks = valuer.ranking()
+    assert sorted(ranks) == list(range(20))
+    assert np.all(np.diff(valuer.values_[ranks]) <= 0)
+    assert np.all(np.diff(ranks)[np.diff(valuer.values_[ranks]) == 0] > 0)
+    frame = valuer.to_frame()
+    assert frame.columns.tolist() == ["index", "group", "value", "stderr", "ci_low", "ci_high"]
+    assert np.array_equal(frame["ci_low"], valuer.values_)
+    assert isinstance(valuer.result_, ValuationResult)
+    assert np.array_equal(valuer.result_.values, valuer.values_)
+    with pytest.raises(NotFittedError):
+        KNNShapley().ranking()
+    with pytest.raises(NotFittedError):
+        KNNShapley().to_frame()
+
+
+def test_inputs_are_not_changed_and_the_valuer_travels(data):
+    copies = [np.array(array) for array in data]
+    groups = np.repeat([1, 0], 10)
+    valuer = KNNShapley(2, metric="cosine", ties="later_group", max_memory=8).fit(*data, groups=groups)
+    valuer.values_per_val(*data)
+    valuer.predict_value(data[0], data[1])
+    for array, copy in zip(data, copies):
+        assert np.array_equal(array, copy)
+    for frozen in data:
+        frozen.flags.writeable = False
+    again = clone(valuer)
+    assert not hasattr(again, "values_")
+    assert again.get_params() == valuer.get_params()
+    assert np.array_equal(again.fit(*data, groups=groups).values_, valuer.values_)
+    back = pickle.loads(pickle.dumps(valuer))
+    assert np.array_equal(
+        back.partial_fit(data[0], data[1]).values_, valuer.partial_fit(data[0], data[1]).values_
+    )
+    assert valuer.set_params(n_neighbors=4).n_neighbors == 4
+
+
+def test_frames_keep_their_names(data):
+    X, y, X_val, y_val = data
+    names = ["a", "b", "c"]
+    frame, frame_val = pd.DataFrame(X, columns=names), pd.DataFrame(X_val, columns=names)
+    valuer = KNNShapley().fit(
+        frame, pd.Series(y), frame_val, pd.Series(y_val), groups=pd.Series(np.arange(20) // 5)
+    )
+    assert valuer.feature_names_in_.tolist() == names
+    assert np.array_equal(valuer.values_, KNNShapley().fit(*data, groups=np.arange(20) // 5).values_)
+    with pytest.raises(ValueError, match="X_val must have the columns of X"):
+        KNNShapley().fit(frame, y, frame_val[["b", "a", "c"]], y_val)
+    with pytest.raises(ValueError, match="feature names"):
+        valuer.partial_fit(frame[["b", "a", "c"]], y)
+
+
+def test_lists_and_other_memory_orders_are_accepted(data):
+    X, y, X_val, y_val = data
+    expected = KNNShapley().fit(*data).values_
+    lists = KNNShapley().fit(X.tolist(), y.tolist(), X_val.tolist(), y_val.tolist())
+    columns = KNNShapley().fit(np.asfortranarray(X), y, np.asfortranarray(X_val), y_val)
+    assert np.array_equal(lists.values_, expected)
+    assert np.array_equal(columns.values_, expected)
+
+
+def test_refitting_starts_afresh(data):
+    X, y = data[:2]
+    valuer = KNNShapley(3).fit(*data).partial_fit(X, y)
+    assert np.array_equal(valuer.fit(*data).values_, KNNShapley(3).fit(*data).values_)
+
+
+def test_predicted_values_after_self_valuation_use_all_games(data):
+    X, y, X_val, y_val = data
+    valuer = KNNShapley(3).fit(X, y)
+    expected = np.zeros(6)
+    for j in range(20):
+        others = np.arange(20) != j
+        game = KNNShapley(3).fit(X[others], y[others], X[[j]], y[[j]])
+        expected += game.predict_value(X_val, y_val) / 20
+    assert np.abs(valuer.predict_value(X_val, y_val) - expected).max() <= 1e-12

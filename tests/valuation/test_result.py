@@ -1,0 +1,94 @@
+"""Pooling, intervals, and the round trip of a valuation result."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib import pyplot as plt
+from scipy.stats import norm
+
+from mlpapers.valuation.result import ValuationResult
+
+
+def monte_carlo(draws, groups=(0, 0, 1), **meta):
+    n = len(draws)
+    return ValuationResult(
+        values=draws.mean(axis=0),
+        stderr=draws.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else np.zeros(draws.shape[1]),
+        groups=np.array(groups),
+        method="mc",
+        meta={"n_permutations": n, **meta},
+    )
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_pooled_results_are_those_of_one_run(n_a, n_b, seed):
+    draws = np.random.default_rng(seed).normal(size=(n_a + n_b, 3))
+    pooled = monte_carlo(draws[:n_a], note="kept") + monte_carlo(draws[n_a:])
+    whole = monte_carlo(draws)
+    assert np.abs(pooled.values - whole.values).max() <= 1e-12
+    assert np.abs(pooled.stderr - whole.stderr).max() <= 1e-12
+    assert pooled.meta == {"n_permutations": n_a + n_b, "note": "kept"}
+
+
+def test_results_that_cannot_be_pooled():
+    rng = np.random.default_rng(0)
+    a = monte_carlo(rng.normal(size=(5, 3)))
+    exact = ValuationResult(values=a.values, stderr=np.zeros(3), groups=a.groups, method="knn")
+    other_method = ValuationResult(
+        values=a.values, stderr=a.stderr, groups=a.groups, method="beta", meta=a.meta
+    )
+    for match, call in [
+        ("only Monte Carlo", lambda: a + exact),
+        ("methods", lambda: a + other_method),
+        ("groups", lambda: a + monte_carlo(rng.normal(size=(5, 3)), groups=(0, 1, 1))),
+        ("same run", lambda: a + a),
+        (
+            "same length",
+            lambda: ValuationResult(values=np.zeros(2), stderr=np.zeros(3), groups=a.groups, method=""),
+        ),
+        ("confidence", lambda: a.to_frame(confidence=1.0)),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            call()
+    with pytest.raises(TypeError):
+        a + 1
+
+
+def test_intervals_are_normal():
+    result = monte_carlo(np.random.default_rng(1).normal(size=(9, 3)))
+    frame = result.to_frame(confidence=0.8)
+    half_width = norm.ppf(0.9) * result.stderr
+    assert np.abs(frame["ci_high"] - frame["value"] - half_width).max() <= 1e-14
+    assert np.abs(frame["value"] - frame["ci_low"] - half_width).max() <= 1e-14
+    wide = result.to_frame(confidence=0.99)
+    assert np.all(wide["ci_low"] < frame["ci_low"])
+
+
+def test_round_trip(tmp_path):
+    result = monte_carlo(np.random.default_rng(2).normal(size=(4, 3)), metric="cosine")
+    back = ValuationResult.load(result.save(tmp_path / "values.result"))
+    assert np.array_equal(back.values, result.values)
+    assert np.array_equal(back.groups, result.groups)
+    assert back.meta == result.meta
+    assert (back + monte_carlo(np.random.default_rng(3).normal(size=(4, 3)))).meta["n_permutations"] == 8
+
+
+def test_summary_adds_up_by_group():
+    result = ValuationResult(
+        values=np.array([0.25, -0.125, 0.5]), stderr=np.zeros(3), groups=np.array([0, 0, 1]), method="knn"
+    )
+    lines = str(result).splitlines()
+    assert "3 values, method knn, sum 0.625" in lines[0]
+    assert lines[2].split() == ["0", "2", "0.125", "-0.125", "0.25"]
+    assert lines[3].split() == ["1", "1", "0.5", "0.5", "0.5"]
+
+
+def test_plot_draws_each_group_in_descending_order():
+    result = monte_carlo(np.random.default_rng(4).normal(size=(5, 3)))
+    ax = result.plot()
+    curves = [line for line in ax.lines if line.get_label().startswith("group")]
+    assert [len(curve.get_ydata()) for curve in curves] == [2, 1]
+    assert np.array_equal(curves[0].get_ydata(), np.sort(result.values[:2])[::-1])
+    assert result.plot(ax) is ax
+    plt.close(ax.figure)
