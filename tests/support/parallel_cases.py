@@ -58,5 +58,10 @@ def kill_worker_once(marker, parent, seed):
     return heavy_draw(np.arange(50.0), seed)
 
 
+def process_id(task):
+    time.sleep(0.05)
+    return os.getpid()
+
+
 def always_die(task):
     os._exit(1)

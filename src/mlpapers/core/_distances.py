@@ -68,10 +68,10 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
 class DistanceBlocks:
     r"""Distances between the rows of `X_val` and those of `X`, computed on demand.
 
-    Euclidean distances are squared and come from :math:`|x|^2 + |t|^2 - 2 x \cdot t` about the mean of `X`;
-    their rounding error is at most ``slack / 2``, and `metric_code` says how to evaluate a distance directly
-    where two are closer than ``slack``. Integers small enough for exact products need no such care, nor do
-    the other metrics.
+    Euclidean distances are squared and come from :math:`|x|^2 + |t|^2 - 2 x \cdot t` about a central point,
+    the median of some rows. `slack` bounds their rounding error, and `metric_code` says how to evaluate a
+    distance directly where two are closer than that. Integers small enough for exact products need no such
+    care, nor do the other metrics but cosine.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ class DistanceBlocks:
     ----------
     metric_code : int
         GIVEN, EUCLIDEAN or COSINE.
-    slack : ndarray of shape (M,)
-        Twice the largest rounding error of a distance in the row.
+    slack : ndarray of shape (M, 2)
+        ``slack[j, 0] + slack[j, 1] * d`` bounds twice the rounding error of a distance d in row j.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class DistanceBlocks:
         self._points = X
         self._queries = X_val
         self.metric_code = GIVEN
-        self.slack = np.zeros(X_val.shape[0])
+        self.slack = np.zeros((X_val.shape[0], 2))
         if metric == "euclidean":
             self._prepare_euclidean()
         elif metric == "cosine":
@@ -116,7 +116,7 @@ class DistanceBlocks:
             self._query_norms = np.sqrt(np.einsum("ij,ij->i", X_val, X_val))
             if not float32:
                 self.metric_code = COSINE
-                self.slack[:] = 8.0 * (X.shape[1] + 8) * np.finfo(np.float64).eps
+                self.slack[:, 0] = 8.0 * (X.shape[1] + 8) * np.finfo(np.float64).eps
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -140,7 +140,7 @@ class DistanceBlocks:
             largest = max(float(np.abs(X).max()), float(np.abs(X_val).max()))
             exact = largest < math.sqrt(2.0**51 / X.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):
-            self._centre = np.zeros(X.shape[1]) if exact else X.mean(axis=0)
+            self._centre = np.zeros(X.shape[1]) if exact else np.median(X[:: 1 + len(X) // 512], axis=0)
             self._norms = np.empty(X.shape[0])
             step = max(1, _BLOCK_ELEMENTS // X.shape[1])
             for start in range(0, X.shape[0], step):
@@ -153,7 +153,10 @@ class DistanceBlocks:
             raise ValueError("X and X_val are too large: their squared distances overflow; scale them")
         if not (exact or self.float32):
             self.metric_code = EUCLIDEAN
-            self.slack = 8.0 * (X.shape[1] + 8) * np.finfo(np.float64).eps * scale
+            # The error is below (d + 8) eps (|x| + |t|)^2, and |x| <= |t| + sqrt(distance).
+            unit = 4.0 * (X.shape[1] + 8) * np.finfo(np.float64).eps
+            self.slack[:, 0] = 8.0 * unit * self._query_norms
+            self.slack[:, 1] = 2.0 * unit
 
     def compute(self, chunk: slice, out: NDArray[np.float64]) -> None:
         """Write the distances of the validation points `chunk` into `out` (m, n)."""

@@ -22,21 +22,27 @@ GIVEN, EUCLIDEAN, COSINE = 0, 1, 2
 @njit(cache=True, nogil=True, error_model="numpy")
 def direct_distance(points: Any, i: Any, query: Any, metric: Any) -> Any:
     """Distance of row `i` to `query`, its operations in a fixed order: equal rows tie bitwise."""
-    total = 0.0
+    d = query.shape[0]
     if metric == EUCLIDEAN:
-        for k in range(query.shape[0]):
-            gap = points[i, k] - query[k]
-            total += gap * gap
-        return total
-    own = 0.0
-    other = 0.0
-    for k in range(query.shape[0]):
-        total += points[i, k] * query[k]
+        # Four sums, so that an addition need not wait for the one before it.
+        a, b, c, e = 0.0, 0.0, 0.0, 0.0
+        whole = d - d % 4
+        for k in range(0, whole, 4):
+            a += (points[i, k] - query[k]) ** 2
+            b += (points[i, k + 1] - query[k + 1]) ** 2
+            c += (points[i, k + 2] - query[k + 2]) ** 2
+            e += (points[i, k + 3] - query[k + 3]) ** 2
+        for k in range(whole, d):
+            a += (points[i, k] - query[k]) ** 2
+        return (a + b) + (c + e)
+    product, own, other = 0.0, 0.0, 0.0
+    for k in range(d):
+        product += points[i, k] * query[k]
         own += points[i, k] * points[i, k]
         other += query[k] * query[k]
     if own == 0.0 or other == 0.0:
         return 1.0
-    return max(1.0 - total / (math.sqrt(own) * math.sqrt(other)), 0.0)
+    return max(1.0 - product / (math.sqrt(own) * math.sqrt(other)), 0.0)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -55,27 +61,61 @@ def sort_pairs(value: Any, column: Any, start: Any, stop: Any) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def fill_keys(distances: Any, start: Any, stop: Any, shift: Any, keys: Any) -> Any:
-    """Fill `keys` (n,) from the distances of some columns; return the factor from distances to integers.
+def fill_keys(distances: Any, start: Any, stop: Any, shift: Any, slack: Any, sample: Any, keys: Any) -> Any:
+    """Fill `keys` (n,) from the distances of some columns; return how far apart near-ties may be.
 
-    The integer takes the bits above `shift`, the column minus `start` those below. Infinity becomes the
-    largest integer, finite distances stay below it.
+    The bits of the float d + s, less those of the smallest, are an integer that grows linearly in d up to a
+    typical distance s and logarithmically beyond, so that neither one far point nor one at distance 0 takes
+    the resolution from the others. It fills the bits above `shift`; the column minus `start` is below.
+    Infinity comes last. `sample` is scratch.
     """
-    low, high = np.inf, -np.inf
+    low, high = np.inf, 0.0
     for i in range(start, stop):
         d = distances[i]
         low = min(low, d)
         if d < np.inf:
             high = max(high, d)
-    last = (np.uint64(1) << (np.uint64(64) - shift)) - np.uint64(1)
-    scale = (float(last) - 2.0) / (high - low) if high > low else 0.0
-    if scale == np.inf:
-        scale = 0.0
+    step = max(1, (stop - start) // sample.shape[0])
+    size = 0
+    for i in range(start, stop, step):
+        if size < sample.shape[0] and distances[i] < np.inf:
+            d = distances[i]
+            c = size - 1
+            while c >= 0 and sample[c] > d:
+                sample[c + 1] = sample[c]
+                c -= 1
+            sample[c + 1] = d
+            size += 1
+    typical = sample[size // 2] if size > 0 else 0.0
+    if typical == 0.0:
+        typical = high if high > 0.0 else 1.0
+    ends = np.empty(2)
+    ends[0], ends[1] = min(low, high) + typical, high + typical
+    bits = ends.view(np.uint64)
+    base = bits[0]
+    spread = np.uint64(1)
+    while (bits[1] - base) >> spread > np.uint64(0):
+        spread += np.uint64(1)
+    spread += np.uint64(1)  # keeps the largest finite distance below infinity
+    room = np.uint64(64) - shift
+    floats = keys.view(np.float64)
+    last = (np.uint64(1) << room) - np.uint64(1)
     for i in range(start, stop):
         d = distances[i]
-        whole = np.uint64((d - low) * scale) if d < np.inf else last
+        floats[i - start] = d + typical
+        whole = keys[i - start] - base
+        if d == np.inf:
+            whole = last
+        elif spread > room:
+            whole >>= spread - room
+        else:
+            whole <<= room - spread
         keys[i - start] = (whole << shift) | np.uint64(i - start)
-    return scale
+    if slack[0] == 0.0 and slack[1] == 0.0:
+        return np.uint64(0)
+    # Floats around d + s are at least 2^-53 (d + s) apart; two more for rounding the sums.
+    steps = (slack[0] / typical + slack[1]) * 2.0**53 + 2.0
+    return np.uint64(min(steps * 2.0 ** (float(room) - float(spread)) + 1.0, float(last >> np.uint64(1))))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -123,21 +163,40 @@ def sort_keys(keys: Any, digit: Any, buffer: Any, counts: Any) -> Any:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def sorted_keys(
-    distances: Any, start: Any, stop: Any, shift: Any, digit: Any, sort: Any, keys: Any, scale: Any, done: Any
+    distances: Any,
+    start: Any,
+    stop: Any,
+    shift: Any,
+    digit: Any,
+    sort: Any,
+    slack: Any,
+    keys: Any,
+    near: Any,
+    done: Any,
 ) -> None:
     """Fill and (if `sort`) sort the keys of each row; `done` says which rows are sorted."""
     buffer = np.empty(keys.shape[1], dtype=np.uint64)
     counts = np.empty((2, 1 << digit), dtype=np.int64)
+    sample = np.empty(31)
     for j in range(distances.shape[0]):
-        scale[j] = fill_keys(distances[j], start, stop, shift, keys[j])
+        near[j] = fill_keys(distances[j], start, stop, shift, slack[j], sample, keys[j])
         done[j] = sort and sort_keys(keys[j], digit, buffer, counts)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def unpack_order(
+def run_end(keys: Any, shift: Any, near: Any, a: Any, stop: Any) -> Any:
+    """Return the end of the run of near-ties that starts at position `a` of sorted keys."""
+    b = a + 1
+    while b < stop and (keys[b] >> shift) - (keys[b - 1] >> shift) <= near:
+        b += 1
+    return b
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def settle_near_ties(
     keys: Any,
     shift: Any,
-    scale: Any,
+    near: Any,
     start: Any,
     stop: Any,
     distances: Any,
@@ -145,67 +204,96 @@ def unpack_order(
     points: Any,
     query: Any,
     metric: Any,
-    slack: Any,
+    order: Any,
+    flags: Any,
+) -> None:
+    """Evaluate directly the distances that are in a run of near-ties, in the order of the columns.
+
+    That order reads `points` from front to back; the order of the runs would jump about in memory.
+    """
+    found = False
+    a: Any = np.int64(0)
+    while a < stop:
+        b = run_end(keys, shift, near, a, stop)
+        if b > a + 1:
+            if not found:
+                flags[:] = False
+                found = True
+            for i in range(a, b):
+                flags[order[i] - start] = True
+        a = b
+    if found:
+        for i in range(keys.shape[0]):
+            if flags[i]:
+                distances[start + i] = direct_distance(points, rows[start + i], query, metric)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def unpack_order(
+    keys: Any,
+    shift: Any,
+    near: Any,
+    start: Any,
+    stop: Any,
+    distances: Any,
+    rows: Any,
+    points: Any,
+    query: Any,
+    metric: Any,
     order: Any,
     value: Any,
+    flags: Any,
 ) -> None:
     """Turn sorted keys into the exact order of columns, ``order[:stop]``.
 
     Parameters
     ----------
     keys : (n,) uint64
-    shift, scale
-        As in `fill_keys`.
+    shift, near
+        Bits of a key that hold the column; how far apart the integers above them may be for near-ties.
     start : int
         Column that position 0 of the keys stands for.
     stop : int
         How many of the nearest to order.
     distances : (width,) float64
-        One row of the distance block.
+        One row of the distance block; near-ties are replaced by direct distances.
     rows : (width,) int64
         Row of `points` behind each column.
     points, query : (n, d), (d,) float64
         For direct evaluation; unused where `metric` is GIVEN.
-    slack : float
-        Twice the largest rounding error in `distances`; 0 where they are exact.
     order : (n,) int64, written
-    value : (n,) float64, scratch
+    value, flags : (n,) float64 and bool, scratch
     """
     mask = (np.uint64(1) << shift) - np.uint64(1)
     for i in range(stop):
         order[i] = start + np.int64(keys[i] & mask)
-    near = np.uint64(slack * scale) + np.uint64(2)
+    if metric != GIVEN:
+        settle_near_ties(
+            keys,
+            shift,
+            near,
+            start,
+            stop,
+            distances,
+            rows,
+            points,
+            query,
+            metric,
+            order,
+            flags[: keys.shape[0]],
+        )
     a: Any = np.int64(0)
-    while a < stop - 1:
-        if (keys[a + 1] >> shift) - (keys[a] >> shift) > near:
-            a += 1
-            continue
-        b = a + 1
-        while b < stop - 1 and (keys[b + 1] >> shift) - (keys[b] >> shift) <= near:
-            b += 1
-        b += 1
-        in_order = True
-        close = False
-        for c in range(a, b):
-            value[c] = distances[order[c]]
-            if c > a:
-                gap = value[c] - value[c - 1]
-                in_order = in_order and gap >= 0.0
-                close = close or abs(gap) <= slack
-        if not in_order:
-            sort_pairs(value, order, a, b)
-            close = True
-        if metric != GIVEN and close:
-            c = a
-            while c < b - 1:
-                e = c + 1
-                while e < b and value[e] - value[e - 1] <= slack:
-                    e += 1
-                if e > c + 1:
-                    for f in range(c, e):
-                        value[f] = direct_distance(points, rows[order[f]], query, metric)
-                    sort_pairs(value, order, c, e)
-                c = e
+    while a < stop:
+        b = run_end(keys, shift, near, a, stop)
+        if b > a + 1:
+            in_order = True
+            for c in range(a, b):
+                value[c] = distances[order[c]]
+                if c > a:
+                    tie = value[c] == value[c - 1] and order[c] > order[c - 1]
+                    in_order = in_order and (value[c] > value[c - 1] or tie)
+            if not in_order:
+                sort_pairs(value, order, a, b)
         a = b
 
 
@@ -232,8 +320,8 @@ def nearest_rows(
         Row of `points` behind each column.
     first : int
         Added to a row to make its index, for points that arrive in batches.
-    slack : (m,) float64
-        Twice the rounding error of each row of distances.
+    slack : (m, 2) float64
+        As in `unpack_order`, for each row.
     near_distance, near_index : (m, k) float64 and int64, updated, sorted near to far
     count : (m,) int64, updated
         How many entries each list holds.
@@ -241,8 +329,10 @@ def nearest_rows(
     for j in range(distances.shape[0]):
         held = count[j]
         for p in range(distances.shape[1]):
-            if held == k and distances[j, p] > near_distance[j, k - 1] + slack[j]:
-                continue
+            if held == k:
+                radius = near_distance[j, k - 1]
+                if distances[j, p] > radius + slack[j, 0] + slack[j, 1] * radius:
+                    continue
             index = first + rows[p]
             d = distances[j, p]
             if metric != GIVEN:

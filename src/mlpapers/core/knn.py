@@ -16,28 +16,30 @@ __all__ = ["knn_shapley", "knn_shapley_values", "nearest_neighbours", "rank_neig
 
 
 def key_shift(width: int) -> np.uint64:
-    """Return how many bits of a key hold the column; those left above it must fit a float64."""
-    return np.uint64(max(12, (width - 1).bit_length()))
+    """Return how many bits of a key hold the column."""
+    return np.uint64(max(1, (width - 1).bit_length()))
 
 
 def sort_keys(
     distances: NDArray[np.float64],
     start: int,
     stop: int,
+    slack: NDArray[np.float64],
     keys: NDArray[np.uint64],
-    scale: NDArray[np.float64],
+    near: NDArray[np.uint64],
     n_nearest: int | None = None,
 ) -> None:
-    """Fill `keys` (m, stop - start) with sorted keys of ``distances[:, start:stop]``, and `scale` (m,).
+    """Fill `keys` (m, stop - start) with sorted keys of ``distances[:, start:stop]``, and `near` (m,).
 
-    With `n_nearest` only that many lead each row, in order.
+    Neighbours whose keys (above the column) differ by `near` or less may be out of order; `slack` (m, 2) is
+    that of the distances. With `n_nearest` only that many lead each row, in order.
     """
     width = stop - start
     done = np.empty(len(distances), dtype=np.bool_)
     leading = width if n_nearest is None else min(n_nearest, width)
     part = leading < width
     digit = min(12, max(6, (width.bit_length() + 8) // 2))
-    _knn.sorted_keys(distances, start, stop, key_shift(width), digit, not part, keys, scale, done)
+    _knn.sorted_keys(distances, start, stop, key_shift(width), digit, not part, slack, keys, near, done)
     if part:
         keys.partition(leading - 1, axis=1)
         keys[:, :leading].sort(axis=1)
@@ -100,21 +102,21 @@ def rank_blocks(blocks: DistanceBlocks, max_memory: float) -> Iterator[tuple[sli
     n = blocks.n_columns
     n_val = blocks.slack.shape[0]
     step = rows_per_chunk(24 * n, 24 * n, max_memory)
-    value = np.empty(n)
+    value, flags = np.empty(n), np.empty(n, dtype=np.bool_)
     for start in range(0, n_val, step):
         chunk = slice(start, min(start + step, n_val))
         m = chunk.stop - start
         distances = np.empty((m, n))
         blocks.compute(chunk, distances)
         keys = np.empty((m, n), dtype=np.uint64)
-        scale = np.empty(m)
-        sort_keys(distances, 0, n, keys, scale)
+        near = np.empty(m, dtype=np.uint64)
+        sort_keys(distances, 0, n, read_only(blocks.slack[chunk]), keys, near)
         order = np.empty((m, n), dtype=np.int64)
         for j in range(m):
             _knn.unpack_order(
                 keys[j],
                 key_shift(n),
-                scale[j],
+                near[j],
                 0,
                 n,
                 distances[j],
@@ -122,9 +124,9 @@ def rank_blocks(blocks: DistanceBlocks, max_memory: float) -> Iterator[tuple[sli
                 blocks.points,
                 blocks.queries[start + j],
                 blocks.metric_code,
-                blocks.slack[start + j],
                 order[j],
                 value,
+                flags,
             )
         yield chunk, order
 

@@ -7,7 +7,8 @@ spreads the same work elsewhere: a task's seed is its own, so results do not dep
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -79,13 +80,15 @@ def parallel_map(
         pending = [index for index in range(len(items)) if index not in results]
         calls = (delayed(_call)(function, index, items[index], *shared) for index in pending)
         workers = Parallel(n_jobs=n_jobs, prefer=prefer, verbose=verbose, return_as="generator_unordered")
+        outcomes = workers(calls)
         try:
-            for index, outcome in workers(calls):
+            for index, outcome in outcomes:
                 results[index] = outcome
                 if on_result is not None:
                     on_result(index, outcome)
             break
         except BaseException as error:
+            _abandon(outcomes)
             if not _worker_was_lost(error) or attempt == _MAX_ATTEMPTS - 1:
                 raise
     return [results[index] for index in range(len(items))]
@@ -159,6 +162,13 @@ def chunk_slices(n: int, chunk_size: int) -> list[slice]:
 
 def _call(function: Callable[..., Outcome], index: int, task: Any, *shared: Any) -> tuple[int, Outcome]:
     return index, function(*shared, task)
+
+
+def _abandon(outcomes: Generator[Any, None, None]) -> None:
+    """Cancel the tasks that still run; that their results go unused is meant, and no reason for a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        outcomes.close()
 
 
 def _worker_was_lost(error: BaseException) -> bool:

@@ -1,0 +1,16 @@
+"""Settings shared by all tests."""
+
+import matplotlib as mpl
+from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["pytester"]
+
+# Pictures are drawn in memory only, wherever the tests run.
+mpl.use("agg")
+
+# The machines that run the tests are slow and shared; a slow example is no failure. The same examples are
+# drawn in every run, so that a red test stays red until it is understood.
+settings.register_profile(
+    "mlpapers", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("mlpapers")
