@@ -151,8 +151,12 @@ class NeighbourKernel(Kernel):
     def _rows(
         self, targets: Targets, subsets: Subsets, n_jobs: int | None, verbose: int
     ) -> NDArray[np.float64]:
-        slot = np.full(len(self.X), -1, dtype=np.int64)
         training = targets.training()
+        if len(targets) == 1 and subsets.sizes is None:
+            # One target gains nothing from a pass that serves many.
+            own = without(subsets.tuples, int(training[0]))
+            return self._pairs(targets, np.zeros(len(own), dtype=np.int64), own, None, n_jobs, verbose)[None]
+        slot = np.full(len(self.X), -1, dtype=np.int64)
         slot[training[training >= 0]] = np.flatnonzero(training >= 0)
         h = np.zeros((len(targets), len(subsets)))
         blocks = chunk_slices(len(subsets), _ROWS)

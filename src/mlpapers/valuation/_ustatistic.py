@@ -131,20 +131,26 @@ def shapley_rows(order, rank, score, position, by_position, own, slot, tuples, n
 def shapley_pairs(rank, score, position, own, subsets, targets, n_neighbors, out):
     """Add to `out` (R,) the Shapley value of one target in each subset (R, s); see `shapley_rows`."""
     n_rows, s = subsets.shape
-    inside = np.empty(s, dtype=np.int64)
+    behind = np.empty(s, dtype=np.int64)
+    share = np.zeros(s + 2)
+    for i in range(max(n_neighbors + 1, 2), s + 2):
+        share[i] = 1.0 / (i * (i - 1.0))
     for j in range(rank.shape[0]):
         for b in range(n_rows):
-            p = position[j, targets[b]]
-            q = 1
+            t = targets[b]
+            p = position[j, t]
+            n_behind = 0
             for a in range(s):
-                inside[a] = rank[j, subsets[b, a]]
-                if inside[a] < p:
-                    q += 1
-            _sort_prefix(inside, s)
-            value = own[j, targets[b]] / max(n_neighbors, q)
-            for i in range(s + 1, max(q, n_neighbors), -1):
-                value -= score[j, inside[i - 2]] / (i * (i - 1.0))
-            out[b] += value
+                r = rank[j, subsets[b, a]]
+                if r >= p:
+                    behind[n_behind] = r
+                    n_behind += 1
+            _sort_prefix(behind, n_behind)
+            q = s - n_behind + 1
+            total = 0.0
+            for a in range(n_behind - 1, -1, -1):
+                total += share[q + 1 + a] * score[j, behind[a]]
+            out[b] += own[j, t] * (1.0 / max(n_neighbors, q)) - total
 
 
 @njit(cache=True, nogil=True)

@@ -17,7 +17,7 @@ from mlpapers.valuation._knn import Rule
 from mlpapers.valuation._knn_game import KNNGame, NearestState, arrival_total
 from mlpapers.valuation._knn_loo import knn_loo
 from mlpapers.valuation._knn_setup import Batch, check_n_neighbors, check_parameters, make_batch
-from mlpapers.valuation._labels import ValidationTargets, encode_scores, encode_targets
+from mlpapers.valuation._labels import ValidationTargets, encode_scores
 from mlpapers.valuation._theorem import theorem_values
 
 __all__ = ["KNNShapley", "check_n_neighbors", "knn_loo"]

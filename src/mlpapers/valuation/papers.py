@@ -11,10 +11,11 @@ ASYMMETRIC_SHAPLEY = Paper(
     arxiv="2411.00388",
     package="mlpapers.valuation",
     summary=(
-        "Data Shapley treats all points alike, so a copy takes half of what its original earned. Asymmetric data "
-        "Shapley averages marginal contributions only over the orders in which earlier groups (originals, first "
-        "sellers, earlier rounds) come first: the value of a group is what it adds to what was there before, and "
-        "later arrivals never change earlier values. For k-nearest-neighbour utilities it is computed exactly."
+        "Data Shapley treats all points alike, so a copy takes half of what its original earned. Asymmetric "
+        "data Shapley averages marginal contributions only over the orders in which earlier groups "
+        "(originals, first sellers, earlier rounds) come first: the value of a group is what it adds to "
+        "what was there before, and later arrivals never change earlier values. For k-nearest-neighbour "
+        "utilities it is computed exactly."
     ),
 )
 
@@ -27,10 +28,11 @@ USTATISTIC_SHAPLEY = Paper(
     arxiv="2407.19373",
     package="mlpapers.valuation",
     summary=(
-        "A data value computed from one sample would be another number in the next sample, and repeating the Monte "
-        "Carlo run does not show it. Data Shapley is an infinite-order U-statistic of the sample: averaged over "
-        "random subsets it is asymptotically normal, with a variance of two parts, what single points decide and "
-        "Monte Carlo error. Estimating both (double Monte Carlo, pick-and-freeze, infinitesimal jackknife) gives "
-        "confidence intervals for values, and prices a buyer can rely on when data are traded."
+        "A data value computed from one sample would be another number in the next sample, and repeating "
+        "the Monte Carlo run does not show it. Data Shapley is an infinite-order U-statistic of the sample: "
+        "averaged over random subsets it is asymptotically normal, with a variance of two parts, what "
+        "single points decide and Monte Carlo error. Estimating both (double Monte Carlo, pick-and-freeze, "
+        "infinitesimal jackknife) gives confidence intervals for values, and prices a buyer can rely on "
+        "when data are traded."
     ),
 )
