@@ -38,6 +38,8 @@ def test_contract(check):
     check()
 
 
+# scikit-learn's checks bring data and arguments that deserve a warning; they are about what comes out.
+@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(("estimator", "check"), list(sklearn_cases()))
 def test_sklearn_check(estimator, check):
     check(estimator)

@@ -20,8 +20,19 @@ EXEMPT = {
     "core.ClaimOutcome.seed",
     "core.Report.seed",
     "core.reproduce.seed",
+    "fairness.GroupEncoding.with_groups.groups",
+    "fairness.LinearConstraints.A",
+    "fairness.LinearConstraints.labels",
+    "fairness.solve_fair_lp.A",
     "testing.check_claim.seed",
+    "unlearning.residual_bound.kind",
+    "valuation.CurveResult.scores",
+    "valuation.DataMarket.budget",
+    "valuation.DataMarket.mode",
     "valuation.KNNShapley.algorithm",
+    "valuation.point_addition_curve.steps",
+    "valuation.point_removal_curve.steps",
+    "valuation.recommend_variance.budget",
 }
 
 

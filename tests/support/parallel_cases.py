@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mlpapers.core.paper import Claim, Evidence, Measurement
+
 
 def square(task):
     return task * task
@@ -65,3 +67,34 @@ def process_id(task):
 
 def always_die(task):
     os._exit(1)
+
+
+class FragileGame:
+    """A smooth game of 8 players; with a marker file, the first worker that evaluates it is killed."""
+
+    def __init__(self, marker, parent):
+        self.marker = str(marker)
+        self.parent = parent
+
+    def __call__(self, coalition):
+        path = Path(self.marker)
+        if os.getpid() != self.parent and len(coalition) == 4 and not path.exists():
+            path.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return float(np.sin(1.0 + np.sum((coalition + 1.0) ** 0.5)))
+
+
+def fragile_claims(marker, parent):
+    """Two claims; the second kills the first worker that runs it."""
+
+    def steady(_scale, seed):
+        return Evidence([Measurement("draw", np.random.default_rng(seed).random(), "<=", 1.0)])
+
+    def fragile(_scale, seed):
+        value = kill_worker_once(marker, parent, np.random.SeedSequence(seed))
+        return Evidence([Measurement("last number", value[-1], ">", 0.0)])
+
+    return [
+        Claim(id=f"a-paper/{function.__name__}", statement="It holds.", source="Theorem 1", function=function)
+        for function in (steady, fragile)
+    ]

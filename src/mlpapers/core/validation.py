@@ -87,6 +87,14 @@ def check_indices(name: str, indices: Any, n: int, *, unique: bool = True) -> ND
     return result
 
 
+def check_workers(n_jobs: Any, verbose: Any) -> None:
+    """Check the parameters of a parallel loop: `n_jobs` None or a non-zero int, `verbose` >= 0."""
+    if n_jobs is not None and check_int("n_jobs", n_jobs) == 0:
+        raise ValueError("n_jobs must not be 0; got 0")
+    if not isinstance(verbose, bool):
+        check_int("verbose", verbose, minimum=0)
+
+
 def check_rng(random_state: Any) -> np.random.Generator:
     """Return a Generator for an int, SeedSequence, Generator, RandomState or None.
 

@@ -36,12 +36,12 @@ class PublicObject:
 def public_packages(root: str = "mlpapers") -> tuple[str, ...]:
     """Return the public packages: `root`, those right below it, and deeper ones with an ``__all__``.
 
-    A leading underscore makes a package, and what is inside, private.
+    A leading underscore makes a package, and what is inside, private; claims are experiments, no API.
     """
     found = [
         info.name
         for info in pkgutil.walk_packages(importlib.import_module(root).__path__, f"{root}.")
-        if info.ispkg and not any(part.startswith("_") for part in info.name.split("."))
+        if info.ispkg and not any(_is_private(part) for part in info.name.split("."))
     ]
     depth = root.count(".") + 1
     public = [
@@ -81,6 +81,10 @@ def walk_api(root: str = "mlpapers") -> Iterator[PublicObject]:
         if id(item.value) not in seen:
             seen.add(id(item.value))
             yield item
+
+
+def _is_private(part: str) -> bool:
+    return part.startswith("_") or part == "claims"
 
 
 def _defined_in(item: PublicObject) -> bool:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlpapers.valuation.knn import knn_loo as knn_loo
     from mlpapers.valuation.market import DataMarket as DataMarket
     from mlpapers.valuation.market import Offer as Offer
+    from mlpapers.valuation.market import posted_price as posted_price
     from mlpapers.valuation.permutation import required_permutations as required_permutations
     from mlpapers.valuation.result import ValuationResult as ValuationResult
     from mlpapers.valuation.rounds import RoundResult as RoundResult
@@ -67,6 +68,7 @@ __getattr__, __dir__, __all__ = attach(
         "harsanyi_dividends": "game",
         "intervention_curves": "curves",
         "knn_loo": "knn",
+        "posted_price": "market",
         "load_adult": "mlpapers.datasets",
         "load_mnist5k": "mlpapers.datasets",
         "point_addition_curve": "curves",

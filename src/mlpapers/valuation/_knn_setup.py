@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpapers.core._distances import METRICS, DistanceBlocks, Metric, check_points
-from mlpapers.core.validation import check_bool, check_choice, check_int, check_real, relabel_groups
+from mlpapers.core.validation import (
+    check_bool,
+    check_choice,
+    check_real,
+    check_workers,
+    relabel_groups,
+)
 from mlpapers.valuation._knn import Rule
 from mlpapers.valuation._knn_game import KNNGame, NearestState
 from mlpapers.valuation._labels import encode_scores, encode_targets
@@ -36,10 +42,7 @@ def check_parameters(valuer: Any) -> None:
     check_real("max_error", valuer.max_error, low=0.0, high=1.0, closed="left")
     check_bool("float32", valuer.float32)
     check_real("max_memory", valuer.max_memory, low=0.0, closed="neither")
-    if valuer.n_jobs is not None:
-        check_int("n_jobs", valuer.n_jobs)
-    if not isinstance(valuer.verbose, bool):
-        check_int("verbose", valuer.verbose)
+    check_workers(valuer.n_jobs, valuer.verbose)
     if valuer.empty_value is not None:
         check_real("empty_value", valuer.empty_value)
         if valuer.denominator == "k" and valuer.empty_value != 0.0:

@@ -12,7 +12,14 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples, validate_data
 
 from mlpapers.core.parallel import spawn_seeds
-from mlpapers.core.validation import check_bool, check_choice, check_int, check_real, seed_sequence
+from mlpapers.core.validation import (
+    check_bool,
+    check_choice,
+    check_int,
+    check_real,
+    check_workers,
+    seed_sequence,
+)
 from mlpapers.valuation._base import ValuerMixin
 from mlpapers.valuation._games import BlockGame, Game
 from mlpapers.valuation._knn_utility import KNNUtility
@@ -21,7 +28,7 @@ from mlpapers.valuation._precedence import PartialOrder, PrecedenceSampler, coun
 from mlpapers.valuation.game import enumerate_values
 from mlpapers.valuation.knn import check_n_neighbors
 from mlpapers.valuation.permutation import GroupSampler, PermutationSampler, required_permutations
-from mlpapers.valuation.utility import Utility, check_empty_value
+from mlpapers.valuation.utility import Utility, check_empty_value, check_model
 
 # Players of a group that enumeration takes on.
 MAX_EXACT = 16
@@ -65,19 +72,11 @@ class GameValuer(ValuerMixin, BaseEstimator):
 
     def _check_common(self) -> None:
         """Check the parameters that all of these valuers have, also where they go unused."""
-        if not (
-            self.estimator is None
-            or (hasattr(self.estimator, "fit") and hasattr(self.estimator, "get_params"))
-        ):
-            raise TypeError(f"estimator must be a scikit-learn estimator or None; got {self.estimator!r}")
-        if not (self.scoring is None or isinstance(self.scoring, str) or callable(self.scoring)):
-            raise TypeError(f"scoring must be a string, a callable or None; got {self.scoring!r}")
+        check_model(self.estimator, self.scoring)
         check_n_neighbors(self.n_neighbors)
         check_empty_value(self.empty_value)
         check_choice("on_error", self.on_error, ("empty", "raise"))
-        if self.n_jobs is not None:
-            check_int("n_jobs", self.n_jobs)
-        check_int("verbose", self.verbose, minimum=0)
+        check_workers(self.n_jobs, self.verbose)
         random_state = getattr(self, "random_state", None)
         # Generators are sources of seeds by themselves, and asking them for one would advance them.
         if not isinstance(random_state, np.random.Generator | np.random.RandomState):

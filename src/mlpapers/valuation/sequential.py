@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from mlpapers.core.parallel import parallel_map, spawn_seeds
-from mlpapers.core.validation import check_choice, check_int, seed_sequence
+from mlpapers.core.validation import check_choice, check_int, check_workers, seed_sequence
 from mlpapers.valuation.game import exact_shapley
 from mlpapers.valuation.rounds import RoundResult, SequentialResult
 from mlpapers.valuation.utility import check_finite
@@ -88,6 +88,14 @@ class SequentialShapley(BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
+
+    @classmethod
+    def __mlpapers_example__(cls) -> dict[str, Any]:
+        return {
+            "params": {"update": _add_all, "evaluate": np.tanh, "method": "mc", "max_permutations": 20},
+            "method": "run",
+            "arguments": {"state": 0.0, "rounds": [[0.2, 0.5, 0.1], [0.4, 0.3, -0.2]]},
+        }
 
     def value_round(self, state: Any, sources: Sequence[Any]) -> RoundResult:
         """Value the sources of one round.
@@ -189,6 +197,7 @@ class SequentialShapley(BaseEstimator):
     def _check_parameters(self) -> None:
         check_choice("method", self.method, ("auto", "exact", "mc"))
         check_int("max_permutations", self.max_permutations, minimum=1)
+        check_workers(self.n_jobs, self.verbose)
         for name in ("update", "evaluate"):
             if not callable(getattr(self, name)):
                 raise TypeError(f"{name} must be callable; got {getattr(self, name)!r}")
@@ -247,6 +256,10 @@ class SequentialShapley(BaseEstimator):
 
     def _updated(self, state: Any, payloads: list[Any], coalition: Coalition) -> Any:
         return self.update(state, [payloads[i] for i in sorted(coalition)])
+
+
+def _add_all(state: float, payloads: list[float]) -> float:
+    return state + sum(payloads)
 
 
 def _utility(

@@ -21,6 +21,7 @@ from mlpapers.core.validation import (
     check_indices,
     check_int,
     check_real,
+    check_workers,
     seed_sequence,
 )
 from mlpapers.valuation._base import ValuerMixin
@@ -28,6 +29,7 @@ from mlpapers.valuation._kernel import Kernel, NeighbourKernel, Targets, Utility
 from mlpapers.valuation._subsets import Subsets, draw_families, draw_subsets
 from mlpapers.valuation.knn import check_n_neighbors
 from mlpapers.valuation.uncertainty import UStatisticResult
+from mlpapers.valuation.utility import check_model
 from mlpapers.valuation.variance import (
     PF_MIN_EVALUATIONS,
     VarianceEstimate,
@@ -351,7 +353,8 @@ class UStatisticShapley(ValuerMixin, BaseEstimator):
 
     def ranking(self) -> NDArray[np.int64]:
         """Return the valued training points, most valuable first; ties by position in `targets_`."""
-        return self.targets_[super().ranking()]
+        best_first = super().ranking()
+        return self.targets_[best_first]
 
     def to_frame(self, confidence: float = 0.95) -> pd.DataFrame:
         """Return one row per target: index, group, value, stderr, ci_low, ci_high.
@@ -371,6 +374,10 @@ class UStatisticShapley(ValuerMixin, BaseEstimator):
             check_int(name, getattr(self, name), minimum=minimum)
         check_bool("bias_correct", self.bias_correct)
         check_real("confidence", self.confidence, low=0.0, high=1.0, closed="neither")
+        check_model(self.estimator, self.scoring)
+        check_workers(self.n_jobs, self.verbose)
+        if self.estimator is None and self.scoring is not None:
+            raise ValueError(f"scoring needs an estimator; got scoring={self.scoring!r} with estimator=None")
         if self.kernel == "exact" and self.estimator is not None:
             raise ValueError(
                 "kernel must be 'auto' or 'random' unless estimator is None (nearest neighbours); got 'exact'"

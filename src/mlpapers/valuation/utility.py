@@ -20,7 +20,7 @@ from mlpapers.valuation._model_scans import NearestPoints
 from mlpapers.valuation.incremental import incremental_scan
 from mlpapers.valuation.scan import RefitScan, Scan
 
-__all__ = ["Utility", "check_empty_value", "check_finite"]
+__all__ = ["Utility", "check_empty_value", "check_finite", "check_model"]
 
 
 class Utility:
@@ -226,6 +226,14 @@ class Utility:
             return check_numbers(name, targets)
         label_kind(name, targets)
         return targets
+
+
+def check_model(estimator: Any, scoring: Any) -> None:
+    """Check that `estimator` is a scikit-learn estimator or None, and `scoring` can be a scorer or None."""
+    if not (estimator is None or (hasattr(estimator, "fit") and hasattr(estimator, "get_params"))):
+        raise TypeError(f"estimator must be a scikit-learn estimator or None; got {estimator!r}")
+    if not (scoring is None or isinstance(scoring, str) or callable(scoring)):
+        raise TypeError(f"scoring must be a string, a callable or None; got {scoring!r}")
 
 
 def check_empty_value(empty_value: Any) -> float | str:

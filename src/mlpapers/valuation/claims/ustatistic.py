@@ -193,8 +193,9 @@ def real_data(scale: Scale, seed: int) -> Evidence:
     rows, measurements = [], []
     for name in names:
         population = finite_population(name, seed)
-        truth = float(population.true_values(s, FRESH_SUBSETS, np.random.default_rng([seed, 42]))[0])
-        runs = coverage_runs(population, truth, n, s, 100, seed, n_subsets=500 if scale == "quick" else 1000)
+        rng = np.random.default_rng([seed, 42])
+        truth = float(population.true_values(s, 5 * FRESH_SUBSETS, rng)[0])
+        runs = coverage_runs(population, truth, n, s, 100, seed)
         distance = ks_distance(runs["error"] / runs["stderr"])
         covered = coverage(runs)
         rows.append((name, truth, covered, distance, runs["stderr"].mean(), runs["error"].std()))
