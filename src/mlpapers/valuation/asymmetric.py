@@ -238,7 +238,7 @@ class AsymmetricShapley(_PermutationValuer):
     .. [1] Zheng, Chang, Jia, Tan, "Towards Data Valuation via Asymmetric Data Shapley", arXiv 2411.00388,
        Theorem 4.1, Algorithms 1 and 2, Appendix B.3.
     .. [2] Nowak, Radzik, "On axiomatizations of the weighted Shapley values", Games and Economic Behavior 8
-    (1995).
+       (1995).
 
     Examples
     --------

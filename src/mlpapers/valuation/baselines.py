@@ -108,8 +108,7 @@ class BetaShapley(_SymmetricValuer, ShapleyValuer):
     References
     ----------
     .. [1] Kwon, Zou, "Beta Shapley: a unified and noise-reduced data valuation framework for machine
-    learning",
-       AISTATS 2022.
+       learning", AISTATS 2022.
 
     Examples
     --------

@@ -142,10 +142,12 @@ def point_removal_curve(
 
     Parameters
     ----------
-    values, estimator, X, y, X_test, y_test, base, steps, scoring
+    values, estimator, X, y, X_test, y_test, base
         As in :func:`point_addition_curve`.
     order : {"high", "low"}, default="high"
         Whether the most or the least valuable points are removed first.
+    steps, scoring
+        As in :func:`point_addition_curve`.
 
     Returns
     -------
