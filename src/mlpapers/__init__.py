@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mlpapers import core as core
     from mlpapers import datasets as datasets
     from mlpapers import testing as testing
+    from mlpapers import unlearning as unlearning
     from mlpapers import valuation as valuation
     from mlpapers.core.paper import papers as papers
     from mlpapers.core.reproduce import reproduce as reproduce
@@ -22,6 +23,7 @@ __getattr__, __dir__, __all__ = attach(
         "papers": "core.paper",
         "reproduce": "core.reproduce",
         "testing": None,
+        "unlearning": None,
         "valuation": None,
     },
 )
