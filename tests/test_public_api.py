@@ -25,6 +25,7 @@ EXEMPT = {
     "fairness.LinearConstraints.labels",
     "fairness.solve_fair_lp.A",
     "testing.check_claim.seed",
+    "unlearning.GradientAscentResult.weights",
     "unlearning.residual_bound.kind",
     "valuation.CurveResult.scores",
     "valuation.DataMarket.budget",
