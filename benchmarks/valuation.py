@@ -1,13 +1,16 @@
-"""Exact values of nearest-neighbour games against pyDVL, OpenDataVal, and a plain sort.
+"""Exact values of nearest-neighbour games against pyDVL, OpenDataVal, cleanlab, and slower ways of our own.
 
-``python benchmarks/valuation.py --peers`` prints ratios; ``pytest benchmarks/valuation.py`` times ours alone.
+``python benchmarks/valuation.py --peers`` prints ratios, then how time grows with both sets of points;
+``pytest benchmarks/valuation.py`` times ours alone.
 Peers: ``pip install --no-deps -r requirements-peers.txt``.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
+import statistics
 import sys
 import types
 import warnings
@@ -18,13 +21,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
 
-from mlpapers.datasets import load_diabetes
-from mlpapers.valuation import AsymmetricShapley, KNNShapley
+from mlpapers.valuation import KNNShapley
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _harness import Case, PeerMissing, main, one_thread
+from _harness import Case, PeerMissing, main, one_thread, timed
 
 N_NEIGHBORS = 5
 
@@ -106,6 +107,25 @@ def load_opendataval() -> types.ModuleType:
     return importlib.import_module("opendataval.dataval.knnshap.knnshap")
 
 
+def cleanlab(data: tuple[np.ndarray, ...]) -> Callable[[], np.ndarray]:
+    """data_shapley_knn: a set that values itself, ranking only the K nearest of each point."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from cleanlab.data_valuation import data_shapley_knn
+    except Exception as error:
+        raise PeerMissing(f"cleanlab does not import: {error!r}") from error
+    X, y = data
+    n = len(y)
+
+    def run() -> np.ndarray:
+        scores = data_shapley_knn(y, features=X, metric="euclidean", k=N_NEIGHBORS)
+        # Moved to [0, 1], and averaged over n points where each is out of its own game.
+        return (2 * scores - 1) * n / (n - 1)
+
+    return run
+
+
 def stable_argsort(data: tuple[np.ndarray, ...]) -> Callable[[], Any]:
     """Sort random distances of as many validation points: the part of the work that others cannot avoid."""
     block = np.random.default_rng(1).random((len(data[2]), len(data[0])))
@@ -143,30 +163,6 @@ def against_symmetric(n: int, m: int, least: float, repeats: int) -> Case:
     )
 
 
-def ridge_scans(data: tuple[np.ndarray, ...], *, incremental: bool, n_scans: int = 4) -> np.ndarray:
-    """Values from a few permutation scans of ridge regression."""
-    valuer = AsymmetricShapley(
-        Ridge(), method="mc", max_permutations=n_scans, rtol=0, incremental=incremental, random_state=0
-    )
-    return valuer.fit(*data).values_
-
-
-def against_refit(n: int, repeats: int) -> Case:
-    """Ridge regression on diabetes, updated ("ours") against refitted for each coalition."""
-    X, y = load_diabetes(return_X_y=True)
-    rows = np.random.default_rng(0).permutation(len(X))
-    data = X[rows[:n]], y[rows[:n]], X[rows[n:]], y[rows[n:]]
-    name = "refit"
-    return Case(
-        f"Monte Carlo ridge n={n} m={len(X) - n}",
-        partial(ridge_scans, data, incremental=True),
-        {name: lambda: partial(ridge_scans, data, incremental=False)},
-        {name: 20.0},
-        {name: 1e-12},
-        repeats,
-    )
-
-
 def against_sort(n: int, m: int, repeats: int) -> Case:
     data = problem(n, m)
     name = "argsort"
@@ -179,6 +175,89 @@ def against_sort(n: int, m: int, repeats: int) -> Case:
     )
 
 
+def against_cleanlab(n: int, repeats: int, *, truncated: bool) -> Case:
+    """A set that values itself: ranking as few neighbours as cleanlab, or all, which is exact."""
+    data = problem(n, 0)[:2]
+    name = "cleanlab"
+    return Case(
+        f"self-valuation n={n}" + (" truncated" if truncated else ""),
+        lambda: KNNShapley(N_NEIGHBORS, max_error=1 / N_NEIGHBORS if truncated else 0.0).fit(*data).values_,
+        {name: partial(cleanlab, data)},
+        tolerances={name: 1e-12} if truncated else {},
+        repeats=repeats,
+    )
+
+
+def against_theorem(n: int, m: int, repeats: int) -> Case:
+    """The scan ("ours") against the double sums of binomials of the printed theorem, for three groups."""
+    data = problem(n, m)
+    groups = np.arange(n) * 3 // n
+
+    def printed() -> np.ndarray:
+        return KNNShapley(N_NEIGHBORS, algorithm="theorem").fit(*data, groups=groups).values_
+
+    name = "theorem"
+    return Case(
+        f"asymmetric T=3 n={n} m={m}",
+        partial(ours, data, groups),
+        {name: lambda: printed},
+        tolerances={name: 1e-12},
+        repeats=repeats,
+    )
+
+
+def against_refit(n: int, n_new: int, m: int, repeats: int) -> Case:
+    """New points as the next group of a fitted valuer ("ours") against one fit on everything."""
+    X, y, *validation = problem(n + n_new, m)
+    fitted = KNNShapley(N_NEIGHBORS).fit(X[:n], y[:n], *validation)
+    groups = np.repeat([0, 1], [n, n_new])
+
+    def stream() -> np.ndarray:
+        # partial_fit replaces attributes and changes none in place: a shallow copy leaves `fitted` as it was.
+        return copy.copy(fitted).partial_fit(X[n:], y[n:]).values_
+
+    name = "refit"
+    return Case(
+        f"partial_fit n={n}+{n_new} m={m}",
+        stream,
+        {name: lambda: partial(ours, (X, y, *validation), groups)},
+        {name: 1 / 0.03},
+        {name: 1e-12},
+        repeats,
+    )
+
+
+def growth(sizes: tuple[tuple[int, int], ...], repeats: int = 3) -> tuple[float, list[float]]:
+    """Return the exponent of time between problems (n, m) of rising size: over all, and step by step.
+
+    One of n and m grows. The sizes take turns, and each exponent is the median over the turns.
+    """
+    calls = [partial(ours, problem(n, m)) for n, m in sizes]
+    scale = np.log([n * m for n, m in sizes])
+    with one_thread():
+        calls[0]()
+        turns = [np.log([timed(call)[0] for call in calls]) for _ in range(repeats)]
+    whole = statistics.median((turn[-1] - turn[0]) / (scale[-1] - scale[0]) for turn in turns)
+    return whole, np.median([np.diff(turn) / np.diff(scale) for turn in turns], axis=0).tolist()
+
+
+def print_growth() -> bool:
+    """Print the exponents in the numbers of training and validation points; whether both are low enough."""
+    reached = True
+    for name, sizes, most in (
+        ("n, m=64", tuple((n, 64) for n in (10_000, 100_000, 1_000_000)), 1.15),
+        ("m, n=100000", tuple((100_000, m) for m in (50, 200, 800)), 1.05),
+    ):
+        exponent, steps = growth(sizes)
+        verdict = "ok" if exponent <= most else "MISSED"
+        by_step = ", ".join(f"{step:.2f}" for step in steps)
+        print(
+            f"time grows with {name}: exponent {exponent:.2f} (by step {by_step}), at most {most}  {verdict}"
+        )
+        reached = reached and exponent <= most
+    return reached
+
+
 CASES: tuple[Callable[[], Case], ...] = (
     partial(against_peers, 2_000, 500, 5),
     partial(against_peers, 5_000, 500, 5),
@@ -187,7 +266,11 @@ CASES: tuple[Callable[[], Case], ...] = (
     partial(against_symmetric, 2_000, 500, 1 / 1.5, 9),
     partial(against_symmetric, 1_000_000, 64, 2.0, 3),
     partial(against_sort, 1_000_000, 16, 3),
-    partial(against_refit, 200, 5),
+    partial(against_cleanlab, 2_000, 3, truncated=True),
+    partial(against_cleanlab, 5_000, 3, truncated=True),
+    partial(against_cleanlab, 5_000, 3, truncated=False),
+    partial(against_theorem, 500, 50, 3),
+    partial(against_refit, 100_000, 1_000, 200, 3),
 )
 
 
@@ -208,4 +291,7 @@ def test_asymmetric(benchmark: Any, n: int, m: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(CASES))
+    status = main(CASES)
+    if not any(argument.startswith("-k") for argument in sys.argv[1:]):
+        status = status if print_growth() else 1
+    sys.exit(status)

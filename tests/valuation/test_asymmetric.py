@@ -173,6 +173,22 @@ def test_standard_errors_are_those_of_independent_draws():
         np.testing.assert_allclose(draws.sum(axis=1), v.table[-1] - v.table[0], atol=TOLERANCE)
 
 
+@given(st.integers(1, 8), seeds, st.booleans())
+@settings(max_examples=40)
+def test_every_scan_hands_out_the_whole_gain(n, seed, weighted):
+    v = random_game(n, seed)
+    rng = np.random.default_rng(seed)
+    groups = np.unique(rng.integers(0, 3, size=n), return_inverse=True)[1]
+    weights = rng.uniform(0.1, 3.0, size=n) if weighted else None
+    game = CallableGame(v, n)
+    plan = ScanPlan.prepare(game, GroupSampler(groups, weights))
+    draws, _ = draw_marginals(game, plan, spawn_seeds(seed, 6))
+    np.testing.assert_allclose(draws.sum(axis=1), v.table[-1] - v.table[0], atol=TOLERANCE)
+    for group in range(groups.max() + 1):
+        gain = v(np.flatnonzero(groups <= group)) - v(np.flatnonzero(groups < group))
+        np.testing.assert_allclose(draws[:, groups == group].sum(axis=1), gain, atol=TOLERANCE)
+
+
 def test_mirrored_scans_cancel_linear_trends():
     # v = |S|^2: a player's marginal is linear in its place, which a pair of mirrored orders averages out
     # exactly.
@@ -398,6 +414,8 @@ def test_contract_of_an_estimator():
         ({"max_permutations": 0}, "max_permutations must be an integer >= 1"),
         ({"rtol": -0.1}, "rtol must"),
         ({"epsilon": 0.0}, "epsilon must"),
+        ({"epsilon": -0.1}, "epsilon must"),
+        ({"delta": 0.0}, "delta must"),
         ({"delta": 1.0}, "delta must"),
         ({"value_range": 0.0}, "value_range must"),
         ({"truncation": -1.0}, "truncation must"),
@@ -423,6 +441,8 @@ def test_parameters_are_checked_in_fit(params, message):
         ({"y_val": []}, "y_val must"),
         ({"y": np.zeros(7)}, "y must have shape"),
         ({"X": np.full((8, 2), np.nan)}, "X contains NaN"),
+        ({"X_val": np.full((6, 2), np.inf)}, "X_val contains infinity"),
+        ({"X_val": np.zeros((6, 3))}, "X_val must have the 2 columns of X"),
         ({"groups": np.zeros(7, dtype=int)}, "groups must have shape"),
         ({"groups": np.linspace(0, 1, 8)}, "groups must hold integers"),
         ({"sources": np.zeros(7)}, "sources must have shape"),
@@ -436,6 +456,7 @@ def test_parameters_are_checked_in_fit(params, message):
         ({"precedence": [(0, 1), (1, 0)]}, "precedence has a cycle"),
         ({"precedence": [(0, 8)]}, "precedence must name players"),
         ({"player_weights": [-1.0] * 8}, "player_weights must be finite and > 0"),
+        ({"player_weights": [0.0] + [1.0] * 7}, "player_weights must be finite and > 0"),
     ],
 )
 @pytest.mark.parametrize("method", ["auto", "exact", "mc"])

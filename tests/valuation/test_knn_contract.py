@@ -68,6 +68,7 @@ def test_arrays_out_of_range_are_named(data):
         ("X contains NaN", (with_entry(X, np.nan), y, X_val, y_val)),
         ("X contains infinity", (with_entry(X, np.inf), y, X_val, y_val)),
         ("X_val contains NaN", (X, y, with_entry(X_val, np.nan), y_val)),
+        ("X_val contains infinity", (X, y, with_entry(X_val, np.inf), y_val)),
         ("X_val must have the 3 columns", (X, y, X_val[:, :2], y_val)),
         ("y must have shape", (X, y[:-1], X_val, y_val)),
         ("y_val must have shape", (X, y, X_val, y_val[:-1])),
@@ -77,7 +78,8 @@ def test_arrays_out_of_range_are_named(data):
         ("X must have at least 2 rows", (X[:1], y[:1])),
         ("groups must have shape", (X, y, X_val, y_val, np.zeros(19, dtype=int))),
         ("groups must hold integers", (X, y, X_val, y_val, np.linspace(0, 1, 20))),
-        ("y must have non-negative rows", (X, soft * 1.001, X_val, y_val)),
+        ("y must have non-negative rows", (X, soft * 1.00001, X_val, y_val)),
+        ("y must have non-negative rows", (X, soft * [-1.0, 3.0], X_val, y_val)),
         ("y_val must hold column numbers", (X, soft, X_val, y_val + 0.5)),
         ("y_val must hold labels of the type", (X, y, X_val, list("aabbcc"))),
         ("y must not hold missing labels", (X, [None, *y[1:]], X_val, y_val)),
@@ -99,6 +101,14 @@ def test_arrays_out_of_range_are_named(data):
     many = np.zeros((501, 1)), np.zeros(501)
     with pytest.raises(ValueError, match="groups of up to 500"):
         KNNShapley(algorithm="theorem").fit(*many, [[0.0]], [0])
+
+
+def test_soft_labels_may_sum_to_one_up_to_rounding(data):
+    X, _, X_val, y_val = data
+    soft = np.full((20, 3), 1 / 3)
+    near, exact = (KNNShapley().fit(X, y, X_val, y_val).values_ for y in (soft * (1 + 5e-7), soft))
+    # Values are linear in the scores.
+    assert np.abs(near - exact * (1 + 5e-7)).max() <= 1e-15
 
 
 def test_arrivals_out_of_range_are_named(data):
