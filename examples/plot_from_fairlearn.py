@@ -38,8 +38,8 @@ base = make_pipeline(StandardScaler(), SplineTransformer(), LogisticRegression(m
 # %%
 # Instead of a reduction
 # ----------------------
-# ``ExponentiatedGradient(base, DemographicParity(difference_bound=0.05))`` trains some thirty models and needs
-# a base model with sample weights. ``BayesFairClassifier(base, constraint="demographic_parity",
+# ``ExponentiatedGradient(base, DemographicParity(difference_bound=0.05))`` trains some thirty models and
+# needs a base model with sample weights. ``BayesFairClassifier(base, constraint="demographic_parity",
 # tolerance=0.05)`` fits posteriors and solves for the optimal rule; neither asks for the sensitive features
 # when it predicts.
 model = BayesFairClassifier(base, tolerance=0.05, random_state=0)

@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mlpapers import core as core
     from mlpapers import datasets as datasets
+    from mlpapers import fairness as fairness
     from mlpapers import testing as testing
     from mlpapers import unlearning as unlearning
     from mlpapers import valuation as valuation
@@ -20,6 +21,7 @@ __getattr__, __dir__, __all__ = attach(
     {
         "core": None,
         "datasets": None,
+        "fairness": None,
         "papers": "core.paper",
         "reproduce": "core.reproduce",
         "testing": None,

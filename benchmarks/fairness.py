@@ -1,0 +1,263 @@
+"""The exact solver beside HiGHS and cvxpy, and the classifier beside fairlearn's reduction, on Adult.
+
+``python benchmarks/fairness.py --peers`` prints ratios; ``pytest benchmarks/fairness.py`` times ours alone.
+Peers: ``pip install 'mlpapers[peers]'``; Adult is in the wheel of requirements-data.txt.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib.util
+import itertools
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from mlpapers.datasets import load_adult
+from mlpapers.fairness import (
+    BayesFairClassifier,
+    linear_constraints,
+    make_gaussian_groups,
+    make_groups,
+    pareto_front,
+    solve_fair_lp,
+)
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _harness import Case, PeerMissing, main, one_thread
+
+TOLERANCES = np.concatenate([[0.0], np.geomspace(0.002, 0.14, 14)])
+
+
+@functools.cache
+def program(n: int, constraint: str, reference: str = "overall") -> tuple[Any, Any]:
+    """The linear program of the Gaussian problem with four groups."""
+    X, _, _, truth = make_gaussian_groups(n, random_state=0)
+    joint = truth.joint(X)
+    rows = linear_constraints(joint, np.eye(4), constraint=constraint, tolerance=0.05, reference=reference)
+    return joint[:, :, 1].sum(axis=1) - 0.5, rows
+
+
+def solve(n: int, constraint: str, reference: str = "overall", method: str = "auto") -> float:
+    score, rows = program(n, constraint, reference)
+    return solve_fair_lp(score, rows.A, rows.b, rows.C, method=method).primal
+
+
+def products(n: int, constraint: str) -> Callable[[], None]:
+    """Forty passes B.T @ (B * d): what forty iterations cannot do without."""
+    _, rows = program(n, constraint)
+    weights = np.random.default_rng(0).random((n, 1))
+
+    def run() -> None:
+        for _ in range(40):
+            rows.A.T @ (rows.A * weights)
+
+    return run
+
+
+def with_cvxpy(n: int, constraint: str) -> Callable[[], float]:
+    import cvxpy as cp
+
+    score, rows = program(n, constraint)
+
+    def run() -> float:
+        f = cp.Variable(n, bounds=[0.0, 1.0])
+        problem = cp.Problem(cp.Maximize(score @ f / n), [rows.A.T @ f / n <= rows.b])
+        problem.solve(solver=cp.CLARABEL)
+        return float(problem.value)
+
+    return run
+
+
+@functools.cache
+def adult() -> tuple[Any, ...]:
+    """A half of Adult, standardised, with the cells of sex and race."""
+    bunch = load_adult()
+    rows = np.random.default_rng(0).permutation(len(bunch.target))[: len(bunch.target) // 2]
+    encoding = make_groups(bunch.sensitive_features)
+    cells = np.array(encoding.cell_names, dtype=object)[encoding.codes[rows]]
+    return StandardScaler().fit_transform(bunch.data[rows]), bunch.target[rows], cells
+
+
+def classifier(posteriors: str) -> BayesFairClassifier:
+    """ "direct" is the default; "cheap" a logistic regression of the label and a discriminant of the cell."""
+    options: dict[str, Any] = {}
+    if posteriors == "cheap":
+        options = {"joint": "factorized", "group_estimator": LinearDiscriminantAnalysis(solver="lsqr")}
+    elif posteriors == "aware":
+        options = {"attribute_aware": True}
+    return BayesFairClassifier(LogisticRegression(max_iter=200), random_state=0, **options)
+
+
+def quietly(function: Callable[[], Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function()
+
+
+def fit(posteriors: str) -> None:
+    X, y, cells = adult()
+    quietly(lambda: classifier(posteriors).fit(X, y, sensitive_features=cells))
+
+
+def front(posteriors: str) -> None:
+    X, y, cells = adult()
+    quietly(
+        lambda: pareto_front(classifier(posteriors), X, y, sensitive_features=cells, tolerances=TOLERANCES)
+    )
+
+
+@functools.cache
+def fitted() -> tuple[BayesFairClassifier, Any]:
+    """A fitted classifier, and tolerances without end."""
+    X, y, cells = adult()
+    model = quietly(lambda: classifier("cheap").fit(X, y, sensitive_features=cells))
+    return model, itertools.cycle([0.02, 0.03, 0.04, 0.06, 0.08])
+
+
+def further_tolerance() -> None:
+    model, tolerances = fitted()
+    copy.copy(model).resolve(tolerance=next(tolerances))
+
+
+def exponentiated_gradient(times: int = 1) -> Callable[[], None]:
+    """fairlearn's reduction with the same base learner; `times` fits."""
+    if importlib.util.find_spec("fairlearn") is None:
+        raise PeerMissing("fairlearn is not installed")
+    from fairlearn.reductions import DemographicParity, ExponentiatedGradient
+
+    X, y, cells = adult()
+
+    def run() -> None:
+        for tolerance in [0.05] if times == 1 else TOLERANCES[:times]:
+            reduction = ExponentiatedGradient(
+                LogisticRegression(max_iter=200),
+                DemographicParity(difference_bound=tolerance),
+                eps=max(tolerance, 1e-3),
+            )
+            quietly(lambda reduction=reduction: reduction.fit(X, y, sensitive_features=cells))
+
+    return run
+
+
+def against_general_solvers(
+    constraint: str, n: int, n_cvxpy: int, repeats: int
+) -> tuple[Callable[[], Case], ...]:
+    def highs() -> Case:
+        return Case(
+            f"{constraint} n={n}",
+            partial(solve, n, constraint),
+            {"HiGHS": lambda: partial(solve, n, constraint, method="highs")},
+            {"HiGHS": 4.0},
+            {"HiGHS": 1e-8},
+            repeats,
+        )
+
+    def cvxpy() -> Case:
+        return Case(
+            f"{constraint} n={n_cvxpy}",
+            partial(solve, n_cvxpy, constraint),
+            {"cvxpy": partial(with_cvxpy, n_cvxpy, constraint)},
+            {"cvxpy": 5.0},
+            {"cvxpy": 2e-7},
+            repeats,
+        )
+
+    def floor() -> Case:
+        name = "40 products"
+        return Case(
+            f"{constraint} n={n}",
+            partial(solve, n, constraint),
+            {name: partial(products, n, constraint)},
+            {name: 1.0},
+            repeats=repeats,
+        )
+
+    return highs, cvxpy, floor
+
+
+def against_reduction(posteriors: str, repeats: int) -> Case:
+    name = "EG"
+    return Case(
+        f"Adult, one tolerance, {posteriors}",
+        partial(fit, posteriors),
+        {name: exponentiated_gradient},
+        {name: 1.0},
+        repeats=repeats,
+    )
+
+
+def frontier_against_reduction(posteriors: str) -> Case:
+    name = "15 EG fits"
+    return Case(
+        f"Adult, 15 tolerances, {posteriors}",
+        partial(front, posteriors),
+        {name: partial(exponentiated_gradient, 15)},
+        {name: 4.0},
+        repeats=1,
+    )
+
+
+def tolerance_against_reduction() -> Case:
+    name = "EG"
+    return Case(
+        "Adult, a further tolerance",
+        further_tolerance,
+        {name: exponentiated_gradient},
+        {name: 30.0},
+        repeats=3,
+    )
+
+
+def growth(small: int, large: int) -> Case:
+    """Seconds at `small` ("ours") against `large`: linear growth is the ratio large / small."""
+    name = f"n={large}"
+    return Case(
+        f"demographic_parity n={small}",
+        partial(solve, small, "demographic_parity"),
+        {name: lambda: partial(solve, large, "demographic_parity")},
+        repeats=3,
+    )
+
+
+CASES: tuple[Callable[[], Case], ...] = (
+    *itertools.chain.from_iterable(
+        against_general_solvers(constraint, 45_000, 11_787, 3)
+        for constraint in (
+            "demographic_parity",
+            "equal_opportunity",
+            "predictive_equality",
+            "accuracy_parity",
+            "equalized_odds",
+        )
+    ),
+    partial(growth, 20_000, 1_000_000),
+    tolerance_against_reduction,
+    partial(against_reduction, "direct", 3),
+    partial(against_reduction, "cheap", 3),
+    partial(against_reduction, "aware", 3),
+    partial(frontier_against_reduction, "cheap"),
+)
+
+
+@pytest.mark.parametrize("constraint", ["demographic_parity", "equalized_odds"])
+@pytest.mark.parametrize("n", [45_000, 1_000_000])
+def test_solver(benchmark: Any, n: int, constraint: str) -> None:
+    program(n, constraint)
+    with one_thread():
+        value = benchmark(solve, n, constraint)
+    assert np.isfinite(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main(CASES))

@@ -1,0 +1,182 @@
+"""Interior point for linear programs with few rows and box variables: O(iterations * n * rows^2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpapers.fairness._interior_kernels import (
+    accumulate,
+    correct,
+    move,
+    predict,
+    predicted_slackness,
+    step_of,
+)
+
+__all__ = ["Directions", "InteriorPoint", "interior_point", "signed_directions"]
+
+Array = NDArray[np.float64]
+# Steps end this far before the boundary.
+_STEP = 0.9995
+_REGULARISATION = 1e-13
+_MAX_STALLED = 5
+
+
+class Directions(NamedTuple):
+    """The columns of A up to sign and repetition: A[:, k] = sign[k] * Z[column[k]]."""
+
+    Z: Array  # (q, n)
+    column: NDArray[np.int64]  # (Kc,)
+    sign: Array  # (Kc,)
+
+    def expand(self, values: Array) -> Array:
+        """Return what the columns of A give, from what the directions give."""
+        return values[self.column] * self.sign
+
+    def collect(self, multipliers: Array) -> Array:
+        """Return one signed multiplier per direction."""
+        return np.bincount(self.column, weights=self.sign * multipliers, minlength=len(self.Z)).astype(
+            np.float64
+        )
+
+
+class InteriorPoint(NamedTuple):
+    """Where the method stopped."""
+
+    f: Array
+    multipliers: Array
+    free: Array
+    n_iter: int
+    converged: bool
+
+
+def signed_directions(A: Array) -> Directions:
+    """Find columns of A that repeat another one or are its negative.
+
+    Two-sided constraints come as such pairs: half the directions means a quarter of the work.
+    """
+    n_rows = A.shape[1]
+    index = np.empty(n_rows, dtype=np.int64)
+    sign = np.ones(n_rows)
+    kept: list[int] = []
+    # Sums over a few fixed weights tell most columns apart before they are compared in full.
+    probe = np.cos(np.arange(len(A)))
+    marks = A.T @ probe
+    for k in range(n_rows):
+        for position, other in enumerate(kept):
+            if np.isclose(abs(marks[k]), abs(marks[other]), rtol=1e-9, atol=1e-9):
+                if np.array_equal(A[:, k], A[:, other]):
+                    index[k] = position
+                    break
+                if np.array_equal(A[:, k], -A[:, other]):
+                    index[k], sign[k] = position, -1.0
+                    break
+        else:
+            index[k] = len(kept)
+            kept.append(k)
+    return Directions(np.ascontiguousarray(A[:, kept].T), index, sign)
+
+
+def interior_point(
+    c: Array, directions: Directions, b: Array, C: Array, *, tol: float, max_iter: int
+) -> InteriorPoint:
+    """Maximise c.f subject to B^T f + C u <= b and 0 <= f <= 1, with B given by `directions`.
+
+    Mehrotra's predictor-corrector with slack sig, multipliers lam of the rows and (up, lo) of the box; the
+    Newton system is reduced to the rows. Data are scaled so that a sample contributes O(1): duality gap and
+    infeasibility are measured per sample.
+
+    Parameters
+    ----------
+    c : ndarray of shape (n,)
+    directions : Directions of B (n, Kc)
+    b : ndarray of shape (Kc,)
+    C : ndarray of shape (Kc, p)
+    tol : float
+        Stop when gap and infeasibility per sample are below.
+    max_iter : int
+    """
+    Z = directions.Z
+    n, n_rows, n_free = len(c), len(b), C.shape[1]
+    S = np.zeros((len(Z), n_rows))
+    S[directions.column, np.arange(n_rows)] = directions.sign
+
+    f, g = np.full(n, 0.5), np.full(n, 0.5)
+    d_f, t_up, t_lo = np.empty(n), np.empty(n), np.empty(n)
+    lam = np.full(n_rows, 0.1)
+    free = np.zeros(n_free)
+    sig = np.maximum(np.abs(b - directions.expand(Z @ f)), 0.01 * n)
+    reduced = c - directions.collect(lam) @ Z
+    up = np.maximum(reduced, 0.0) + 0.1
+    lo = up - reduced
+
+    best, stalled, n_iter, converged = np.inf, 0, 0, False
+    while n_iter < max_iter:
+        n_iter += 1
+        state = (f, g, up, lo)
+        at = directions.collect(lam)
+        schur, right, selected, slackness, rd = accumulate(c, Z, at, *state)
+        rp = b - directions.expand(selected) - C @ free - sig
+        rz = -C.T @ lam
+        slackness += float(lam @ sig)
+        error = max(slackness, float(np.abs(rp).max(initial=0.0)), rd) / n
+        if error < tol:
+            converged = True
+            break
+        stalled = stalled + 1 if error > 0.9 * best else 0
+        best = min(best, error)
+        if stalled >= _MAX_STALLED:
+            break
+        system = _newton_system(S.T @ schur @ S, sig / lam, C)
+
+        # Predictor: complementarity targets 0.
+        d_lam, _ = _solve(system, directions.expand(right) - sig - rp, rz)
+        d_sig = -sig * (1.0 + d_lam / lam)
+        steepest = predict(c, Z, directions.collect(lam + d_lam), *state, d_f)
+        primal = _length(steepest[0], sig, d_sig)
+        dual = _length(steepest[1], lam, d_lam)
+        after = predicted_slackness(*state, d_f, primal, dual)
+        after += float((lam + dual * d_lam) @ (sig + primal * d_sig))
+        target = slackness / (2 * n + n_rows) * (after / slackness) ** 3
+
+        # Corrector: the second-order terms of the predictor, with dg = -df.
+        t_s = target - lam * sig - d_lam * d_sig
+        right = correct(c, Z, at, *state, d_f, target, t_up, t_lo)
+        d_lam, d_free = _solve(system, directions.expand(right) + t_s / lam - rp, rz)
+        d_sig = (t_s - sig * d_lam) / lam
+        steepest = step_of(c, Z, directions.collect(lam + d_lam), *state, t_up, t_lo, d_f)
+        primal = min(1.0, _STEP * _length(steepest[0], sig, d_sig))
+        dual = min(1.0, _STEP * _length(steepest[1], lam, d_lam))
+        if not np.isfinite(primal + dual) or max(primal, dual) < 1e-12:
+            break
+        move(*state, t_up, t_lo, d_f, primal, dual)
+        sig = sig + primal * d_sig
+        free = free + primal * d_free
+        lam = lam + dual * d_lam
+    return InteriorPoint(f, lam, free, n_iter, converged)
+
+
+def _newton_system(schur: Array, diagonal: Array, C: Array) -> Array:
+    n_free = C.shape[1]
+    schur[np.diag_indices(len(schur))] += diagonal
+    schur[np.diag_indices(len(schur))] += _REGULARISATION * np.abs(np.diag(schur)).max(initial=1.0)
+    return np.block([[schur, -C], [C.T, np.zeros((n_free, n_free))]])
+
+
+def _solve(system: Array, right: Array, rz: Array) -> tuple[Array, Array]:
+    """Return the steps of the rows' multipliers and of the free scalars."""
+    both = np.concatenate([right, rz])
+    try:
+        step = np.linalg.solve(system, both)
+    except np.linalg.LinAlgError:
+        step = np.linalg.lstsq(system, both)[0]
+    return step[: len(right)], step[len(right) :]
+
+
+def _length(steepest: float, value: Array, change: Array) -> float:
+    """Return the largest step in (0, 1/_STEP] that keeps all values non-negative."""
+    steepest = max(steepest, float(np.max(-change / value, initial=0.0)))
+    return 1.0 / max(steepest, _STEP)

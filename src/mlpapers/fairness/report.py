@@ -1,0 +1,144 @@
+"""A report of every fairness measure of a set of predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from mlpapers.core.result import Result
+from mlpapers.core.validation import check_choice, check_int
+from mlpapers.fairness._checks import MEASURES, NOTIONS, RATIO_FORMS, REFERENCES
+from mlpapers.fairness.metrics import _prepare, rates_of, worst_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["FairnessReport", "fairness_report"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FairnessReport(Result):
+    """Every notion, measure and reference for one set of predictions.
+
+    Parameters
+    ----------
+    accuracy : float
+        Expected share of correct predictions.
+    measures : DataFrame
+        Columns constraint, measure, reference, value, violation (the value, or 1 - a ratio) and worst_group.
+    rates : DataFrame
+        Columns constraint, group, rate, count, se; the group "overall" is the population.
+    """
+
+    accuracy: float
+    measures: pd.DataFrame
+    rates: pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the measures, one row per notion, measure and reference."""
+        return self.measures.copy()
+
+    def summary(self) -> str:
+        """Return the measures as text."""
+        table = self.measures.to_string(index=False, float_format="%.4f")
+        return f"{type(self).__name__}: accuracy {self.accuracy:.4f}\n{table}"
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Draw the rates of the groups, one marker per group and notion, with bars of two standard errors.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+        **options
+            Passed to ``Axes.errorbar``.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        if ax is None:
+            from matplotlib import pyplot as plt
+
+            ax = plt.subplots()[1]
+        groups = list(dict.fromkeys(self.rates["group"]))
+        for shift, (notion, rows) in enumerate(self.rates.groupby("constraint", sort=False)):
+            place = np.array([groups.index(group) for group in rows["group"]]) + 0.12 * (shift - 1.5)
+            style = {"fmt": "o", "label": str(notion).replace("_", " "), **options}
+            ax.errorbar(place, rows["rate"].to_numpy(), yerr=2.0 * rows["se"].to_numpy(), **style)
+        ax.set_xticks(range(len(groups)), groups, rotation=30, ha="right")
+        ax.set_ylabel("rate")
+        ax.legend()
+        return ax
+
+
+def fairness_report(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    sensitive_features: Any,
+    groups: str = "all",
+    ratio_form: str = "complement",
+    sample_weight: ArrayLike | None = None,
+    min_group_count: int = 1,
+) -> FairnessReport:
+    """Measure predictions by every notion, as difference and as ratio, overall and pairwise.
+
+    Parameters
+    ----------
+    y_true : array of shape (n,)
+        Labels 0 and 1.
+    y_pred : array of shape (n,)
+        Predictions or probabilities of predicting 1.
+    sensitive_features : DataFrame, Series, mapping, list or array
+    groups : {"all", "intersectional", "marginal"}, default="all"
+    ratio_form : {"complement", "inverse", "lower"}, default="complement"
+    sample_weight : array of shape (n,), optional
+    min_group_count : int, default=1
+        Groups with fewer samples in an event are left out of its measures.
+
+    Returns
+    -------
+    report : FairnessReport
+    """
+    check_choice("ratio_form", ratio_form, RATIO_FORMS)
+    min_group_count = check_int("min_group_count", min_group_count, minimum=1)
+    y, f, weights, encoding = _prepare(y_true, y_pred, sensitive_features, groups, sample_weight)
+    rows: list[dict[str, Any]] = []
+    rates: list[pd.DataFrame] = []
+    for notion in NOTIONS:
+        rate, count, se = rates_of(notion, y, f, weights, encoding)
+        names = [*encoding.names, "overall"]
+        rates.append(
+            pd.DataFrame({"constraint": notion, "group": names, "rate": rate, "count": count, "se": se})
+        )
+        usable = np.flatnonzero((count[:-1] >= min_group_count) & np.isfinite(rate[:-1]))
+        for measure in MEASURES:
+            for reference in REFERENCES:
+                violation, worst = float("nan"), ""
+                if len(usable):
+                    used, overall = rate[:-1][usable], float(rate[-1])
+                    violation = worst_of(used, overall, measure, reference, ratio_form)
+                    each = [
+                        worst_of(used[j : j + 1], overall, measure, "overall", ratio_form)
+                        for j in range(len(usable))
+                    ]
+                    worst = encoding.names[usable[int(np.argmax(each))]]
+                rows.append(
+                    {
+                        "constraint": notion,
+                        "measure": measure,
+                        "reference": reference,
+                        "value": violation if measure == "difference" else 1.0 - violation,
+                        "violation": violation,
+                        "worst_group": worst,
+                    }
+                )
+    return FairnessReport(
+        accuracy=float(weights @ (y * f + (1.0 - y) * (1.0 - f))),
+        measures=pd.DataFrame(rows),
+        rates=pd.concat(rates, ignore_index=True),
+    )
