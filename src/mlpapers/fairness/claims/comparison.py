@@ -117,7 +117,7 @@ def against_peers(scale: Scale, seed: int) -> Evidence:
 def _on_compas(seed: int) -> Evidence:
     rows = []
     ratio = loss = float("nan")
-    for replication in range(3 * seed, 3 * seed + 3):
+    for replication in (2 * seed, 2 * seed + 1):
         split = raw_compas_split(replication)
         model = BayesFairClassifier(spline_regression(), joint="factorized", random_state=replication)
         fit_quietly(model, split.X, split.y, sensitive_features=split.sensitive)

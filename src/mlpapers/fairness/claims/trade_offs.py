@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from mlpapers.core.paper import Evidence, Measurement, Scale
@@ -38,13 +39,12 @@ class Setting(NamedTuple):
 
 
 def _settings(scale: Scale) -> list[Setting]:
+    features: tuple[tuple[str, ...], ...] = (("race",), ("sex",), ("sex", "race"))
     if scale == "quick":
-        features = (("race",), ("sex",))
         return [
             Setting("compas", columns, False, notion, "difference")
-            for columns, notion in itertools.product(features, NOTIONS[:2])
+            for columns, notion in itertools.product(features[:2], NOTIONS[:2])
         ]
-    features = (("race",), ("sex",), ("sex", "race"))
     return [
         Setting(*setting)
         for setting in itertools.product(
@@ -122,7 +122,7 @@ def _compared(
     return row
 
 
-def _paired_error(y: Array, ours: Array, theirs: Array) -> float:
+def _paired_error(y: NDArray[Any], ours: Array, theirs: Array) -> float:
     """Return the standard error of the difference of two accuracies on the same rows."""
     difference = (2.0 * y - 1.0) * (ours - theirs)
     return float(difference.std(ddof=1) / np.sqrt(len(y)))
