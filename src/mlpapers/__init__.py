@@ -7,6 +7,7 @@ from mlpapers.core._lazy import attach
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mlpapers import bandits as bandits
     from mlpapers import core as core
     from mlpapers import datasets as datasets
     from mlpapers import fairness as fairness
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "bandits": None,
         "core": None,
         "datasets": None,
         "fairness": None,
