@@ -34,14 +34,16 @@ class PairwiseComparisonBandit(BanditPolicy):
     sigma, M : float, optional
         Strong concavity, and the bound on the derivatives; given ones win over declared ones. The smooth
         procedure takes M = 1 where it is not known.
-    width_scale, approx_scale, cells, cell_scale, grid_size, max_cells
+    width_scale : float
         See :class:`TournamentLinUCB`.
-    c_h, ratio, h_max, psi, screen, x0
-        See :class:`InexactProximalGradient`.
     n_init : int, optional
         Length of the first queries.
     random_state : int, Generator, RandomState or None
         Seed of :meth:`run` where that is given none.
+    approx_scale, cells, cell_scale, grid_size, max_cells
+        See :class:`TournamentLinUCB`.
+    c_h, ratio, h_max, psi, screen, x0
+        See :class:`InexactProximalGradient`.
     """
 
     def __init__(

@@ -294,15 +294,15 @@ def linear_constraints(
     -------
     constraints : LinearConstraints
 
-    Warns
-    -----
-    FairnessWarning
-        Where a group without mass in an event that a notion needs is left out.
-
     Raises
     ------
     ValueError
         For unknown options, posteriors that do not sum to 1, or where no group is left.
+
+    Warns
+    -----
+    FairnessWarning
+        Where a group without mass in an event that a notion needs is left out.
 
     References
     ----------

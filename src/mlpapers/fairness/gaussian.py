@@ -112,10 +112,12 @@ class GaussianTruth:
 
         Parameters
         ----------
-        constraint, measure, tolerance, reference, ratio_form
+        constraint, measure, tolerance
             As in :func:`linear_constraints`.
         aware : bool, default=False
             Whether the rule sees the group; f then runs over grid points and, within each, over groups.
+        reference, ratio_form
+            As in :func:`linear_constraints`.
         cost : float, default=0.5
             Cost of a false positive, 1 - cost that of a false negative.
         n : int, default=240

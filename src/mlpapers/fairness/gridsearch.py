@@ -45,10 +45,11 @@ class GridSearchFairClassifier(FairClassifier):
         Threshold posteriors (Algorithm 2) or train a cost-sensitive learner per candidate (Algorithm 1).
     final_estimator : classifier that takes sample weights, optional
         For "in"; default a clone of `estimator`.
-    constraint, measure, tolerance, reference, groups, attribute_aware, cost, group_estimator, \
-    sensitive_columns, min_group_count, ratio_form : optional
+    constraint, measure, tolerance, reference, groups, attribute_aware, cost : optional
         As in :class:`BayesFairClassifier`.
     joint : {"direct", "factorized", "group_first"}, default="direct"
+    group_estimator, sensitive_columns, min_group_count, ratio_form : optional
+        As in :class:`BayesFairClassifier`.
     eta : {"separate", "joint"}, default="separate"
     max_lambda : float, default=1.0
     grid_interval : float, default=0.1

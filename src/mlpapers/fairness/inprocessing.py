@@ -136,15 +136,20 @@ class InProcessingFairClassifier(FairClassifier):
     variant : {"labels", "distilled"}, default="labels"
         Train on labels with costs, as the paper does, or on the optimal decisions with their margins, which
         has less variance.
-    constraint, measure, tolerance, reference, groups, attribute_aware, cost, joint, group_estimator, cv, \
-    correction, sensitive_columns, min_group_count, ratio_form, eta, solver, tol : optional
+    constraint, measure, tolerance, reference, groups, attribute_aware, cost, joint : optional
         As in :class:`BayesFairClassifier`. With `attribute_aware` the final learner gets [X, one-hot cells].
-    multipliers : array of shape (J,) or (blocks * J,), optional
+    group_estimator, cv, correction, sensitive_columns, min_group_count, ratio_form : optional
+        As in :class:`BayesFairClassifier`.
+    eta : {"separate", "joint"}, optional
+        As in :class:`BayesFairClassifier`.
+    multipliers : array of shape (J,) or (blocks times J,), optional
         Signed multipliers as the paper defines them: nothing is optimised or held out then.
     n_candidates : int, default=4
         Tolerances tried: the nominal one, halved again and again, the last one 0.
     validation_fraction : float in (0, 1), default=0.25
         Share of the rows that judge the candidates.
+    solver, tol : optional
+        As in :class:`BayesFairClassifier`.
     n_jobs : int or None, default=None
     random_state : int, Generator, RandomState or None, default=None
     verbose : int, default=0

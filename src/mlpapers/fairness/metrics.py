@@ -137,9 +137,11 @@ def mean_difference(
 
     Parameters
     ----------
-    y_true, y_pred, sensitive_features, constraint, groups, sample_weight
+    y_true, y_pred, sensitive_features, constraint, groups
         As in :func:`group_rates`.
     reference : {"overall", "pairwise"}, default="overall"
+    sample_weight
+        As in :func:`group_rates`.
     min_group_count : int, default=1
         Groups with fewer samples in the event are skipped.
 
@@ -182,11 +184,13 @@ def mean_ratio(
 
     Parameters
     ----------
-    y_true, y_pred, sensitive_features, constraint, groups, sample_weight
+    y_true, y_pred, sensitive_features, constraint, groups
         As in :func:`group_rates`.
     reference : {"overall", "pairwise"}, default="overall"
     ratio_form : {"complement", "inverse", "lower"}, default="complement"
         Ignored for "pairwise".
+    sample_weight
+        As in :func:`group_rates`.
     min_group_count : int, default=1
         Groups with fewer samples in the event are skipped.
 
