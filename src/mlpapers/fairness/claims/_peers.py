@@ -35,7 +35,7 @@ def exponentiated_gradient(
     base: Any, constraint: str, tolerance: float, split: Split, seed: int, measure: str = "difference"
 ) -> tuple[Array, float]:
     """Return P(Yhat = 1) on the test rows of fairlearn's reduction, and the seconds of its fit."""
-    from fairlearn import reductions  # type: ignore[import-untyped]
+    from fairlearn import reductions
 
     moment = {
         "demographic_parity": reductions.DemographicParity,
