@@ -22,7 +22,8 @@ STORED_ADULT = {
     ("equal_opportunity", 0): (0.8530, 0.0384),
     ("equalized_odds", 0): (0.8528, 0.0412),
 }
-# On COMPAS with splines, means over the splits 0-4, by tolerance.
+# On COMPAS with splines, means over these splits, by tolerance.
+STORED_COMPAS_SPLITS = range(5)
 STORED_COMPAS = {0.1: (0.1318, 0.6347), 0.03: (0.0713, 0.5935)}
 
 
