@@ -90,7 +90,7 @@ def check_indices(name: str, indices: Any, n: int, *, unique: bool = True) -> ND
 def check_workers(n_jobs: Any, verbose: Any) -> None:
     """Check the parameters of a parallel loop: `n_jobs` None or a non-zero int, `verbose` >= 0."""
     if n_jobs is not None and check_int("n_jobs", n_jobs) == 0:
-        raise ValueError("n_jobs must not be 0; got 0")
+        raise ValueError("n_jobs must be None or a non-zero integer; got 0")
     if not isinstance(verbose, bool):
         check_int("verbose", verbose, minimum=0)
 

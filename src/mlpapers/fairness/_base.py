@@ -25,7 +25,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from mlpapers.core.validation import check_bool, check_choice, check_int, check_real, seed_sequence
+from mlpapers.core.validation import check_bool, check_choice, check_real, seed_sequence
 from mlpapers.fairness._checks import FairnessWarning, sensitive_table
 from mlpapers.fairness._posteriors import JointTask
 from mlpapers.fairness.constraints import ConstraintOptions, check_options
@@ -331,11 +331,3 @@ def check_classifier(name: str, model: Any, needs: str | None) -> None:
 def check_cost(cost: Any) -> float:
     """Return the cost as a float in (0, 1); ValueError or TypeError otherwise."""
     return check_real("cost", cost, low=0.0, high=1.0, closed="neither")
-
-
-def check_jobs(n_jobs: Any, verbose: Any) -> None:
-    """Check n_jobs (None or a non-zero integer) and verbose (a non-negative integer)."""
-    if n_jobs is not None and check_int("n_jobs", n_jobs) == 0:
-        raise ValueError("n_jobs must be None or a non-zero integer; got 0")
-    if not isinstance(verbose, bool):
-        check_int("verbose", verbose, minimum=0)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn import config_context
 from sklearn.utils.validation import check_is_fitted
 
-from mlpapers.core.validation import check_bool, check_choice, check_int, check_real
-from mlpapers.fairness._base import FairClassifier, Sample, check_jobs
+from mlpapers.core.validation import check_bool, check_choice, check_int, check_real, check_workers
+from mlpapers.fairness._base import FairClassifier, Sample
 from mlpapers.fairness._checks import FairnessWarning, check_weights
 from mlpapers.fairness._fair_rule import Posteriors, RuleSettings
 from mlpapers.fairness._posteriors import JointModel, JointTask, cross_fit, stratified_folds, takes_weights
@@ -31,7 +31,7 @@ def check_rule_parameters(model: Any) -> RuleSettings:
     check_bool("prefit", getattr(model, "prefit", False))
     check_int("min_group_count", model.min_group_count, minimum=1)
     check_real("tol", model.tol, low=0.0, closed="neither")
-    check_jobs(model.n_jobs, model.verbose)
+    check_workers(model.n_jobs, model.verbose)
     if not hasattr(model.cv, "split") and not isinstance(model.cv, list | tuple):
         check_int("cv", model.cv, minimum=2)
     return RuleSettings(

@@ -12,8 +12,8 @@ from sklearn import config_context
 from sklearn.utils.validation import check_is_fitted
 
 from mlpapers.core.parallel import chunk_slices, parallel_map
-from mlpapers.core.validation import check_choice, check_int, check_real
-from mlpapers.fairness._base import FairClassifier, Sample, check_classifier, check_cost, check_jobs
+from mlpapers.core.validation import check_choice, check_int, check_real, check_workers
+from mlpapers.fairness._base import FairClassifier, Sample, check_classifier, check_cost
 from mlpapers.fairness._checks import check_weights
 from mlpapers.fairness._posteriors import JointModel, append_cells, fit_joint, takes_weights
 from mlpapers.fairness.constraints import ConstraintOptions, mean_rates
@@ -189,7 +189,7 @@ class GridSearchFairClassifier(FairClassifier):
         check_real("max_lambda", self.max_lambda, low=0.0)
         check_real("grid_interval", self.grid_interval, low=0.0, closed="right")
         check_real("validation_fraction", self.validation_fraction, low=0.0, high=1.0, closed="neither")
-        check_jobs(self.n_jobs, self.verbose)
+        check_workers(self.n_jobs, self.verbose)
         if self.processing == "in" and not takes_weights(self._final_estimator()):
             raise TypeError(
                 f"final_estimator must take sample_weight in fit; got {self._final_estimator()!r}"
