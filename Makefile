@@ -4,11 +4,13 @@
 #   VENV      where the environment lives                      make VENV=/somewhere/env test
 #   PIP_ARGS  options for every pip install                    make PIP_ARGS="--index-url URL" reproduce
 #   ARGS      options for the command that a target ends in    make ARGS="-k knn" test
+#   JOBS      processes that share the tests, file by file     make JOBS=1 test
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 ARGS ?=
+JOBS ?= auto
 OUT ?= report
 
 BIN := $(VENV)/bin
@@ -58,7 +60,7 @@ reproduce: $(VENV)/.stamp-run ## rerun every claim of every paper and write the 
 	$(BIN)/mlpapers reproduce --scale quick --out $(OUT) $(ARGS)
 
 test: $(VENV)/.stamp-test ## run the tests, each paper's claims among them
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadfile --benchmark-disable $(ARGS)
 
 doctest: $(VENV)/.stamp-test ## run the examples in the docstrings
 	$(BIN)/pytest --doctest-modules src/mlpapers $(ARGS)
