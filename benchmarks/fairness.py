@@ -32,6 +32,7 @@ from mlpapers.fairness import (
     pareto_front,
     solve_fair_lp,
 )
+from mlpapers.fairness.claims._peers import linear_post
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _harness import Case, PeerMissing, main, one_thread
@@ -40,22 +41,26 @@ TOLERANCES = np.concatenate([[0.0], np.geomspace(0.002, 0.14, 14)])
 
 
 @functools.cache
-def program(n: int, constraint: str, reference: str = "overall") -> tuple[Any, Any]:
-    """The linear program of the Gaussian problem with four groups."""
-    X, _, _, truth = make_gaussian_groups(n, random_state=0)
+def program(n: int, constraint: str, reference: str = "overall", n_groups: int = 4) -> tuple[Any, Any]:
+    """The linear program of the Gaussian problem."""
+    X, _, _, truth = make_gaussian_groups(n, n_groups=n_groups, random_state=0)
     joint = truth.joint(X)
-    rows = linear_constraints(joint, np.eye(4), constraint=constraint, tolerance=0.05, reference=reference)
+    rows = linear_constraints(
+        joint, np.eye(n_groups), constraint=constraint, tolerance=0.05, reference=reference
+    )
     return joint[:, :, 1].sum(axis=1) - 0.5, rows
 
 
-def solve(n: int, constraint: str, reference: str = "overall", method: str = "auto") -> float:
-    score, rows = program(n, constraint, reference)
+def solve(
+    n: int, constraint: str, reference: str = "overall", method: str = "auto", n_groups: int = 4
+) -> float:
+    score, rows = program(n, constraint, reference, n_groups)
     return solve_fair_lp(score, rows.A, rows.b, rows.C, method=method).primal
 
 
-def products(n: int, constraint: str) -> Callable[[], None]:
+def products(n: int, constraint: str, reference: str) -> Callable[[], None]:
     """Forty passes B.T @ (B * d): what forty iterations cannot do without."""
-    _, rows = program(n, constraint)
+    _, rows = program(n, constraint, reference)
     weights = np.random.default_rng(0).random((n, 1))
 
     def run() -> None:
@@ -77,6 +82,14 @@ def with_cvxpy(n: int, constraint: str) -> Callable[[], float]:
         return float(problem.value)
 
     return run
+
+
+def with_linear_post(n: int) -> Callable[[], float]:
+    """LinearPost's program for demographic parity, in cvxpy with HiGHS."""
+    score, rows = program(n, "demographic_parity", "pairwise")
+    rates = rows.A[:, (rows.labels["side"] == "second").to_numpy()]
+    weights = np.full(n, 1.0 / n)
+    return lambda: linear_post(score, rates, np.zeros(rates.shape[1]), 0.05, weights)[0]
 
 
 @functools.cache
@@ -173,17 +186,29 @@ def against_general_solvers(
             repeats,
         )
 
-    def floor() -> Case:
+    def floor(reference: str) -> Case:
         name = "40 products"
         return Case(
-            f"{constraint} n={n}",
-            partial(solve, n, constraint),
-            {name: partial(products, n, constraint)},
+            f"{constraint} {reference} n=50000",
+            partial(solve, 50_000, constraint, reference),
+            {name: partial(products, 50_000, constraint, reference)},
             {name: 1.0},
-            repeats=repeats,
+            repeats=3 * repeats,
         )
 
-    return highs, cvxpy, floor
+    return highs, cvxpy, partial(floor, "overall"), partial(floor, "pairwise")
+
+
+def against_linear_post(n: int) -> Case:
+    name = "LinearPost"
+    return Case(
+        f"demographic_parity pairwise n={n}",
+        partial(solve, n, "demographic_parity", "pairwise"),
+        {name: partial(with_linear_post, n)},
+        {name: 3.0},
+        {name: 1e-8},
+        repeats=3,
+    )
 
 
 def against_reduction(posteriors: str, repeats: int) -> Case:
@@ -219,15 +244,57 @@ def tolerance_against_reduction() -> Case:
     )
 
 
+def frontier_against_one_solve() -> Case:
+    """Fifteen tolerances of a fitted classifier, and what one of them takes without the others."""
+    name = "one, cold"
+
+    def all_of_them() -> None:
+        model, _ = fitted()
+        for tolerance in TOLERANCES:
+            model = copy.copy(model).resolve(tolerance=float(tolerance))
+
+    def cold() -> Callable[[], None]:
+        model, _ = fitted()
+        X, _, _ = adult()
+        joint = model.oof_joint_
+
+        def run() -> None:
+            rows = linear_constraints(joint, np.eye(joint.shape[1]), tolerance=0.05)
+            solve_fair_lp(joint[:, :, 1].sum(axis=1) - 0.5, rows.A, rows.b, rows.C)
+            model.selection_proba(X)
+
+        return run
+
+    return Case("Adult, 15 tolerances, fitted", all_of_them, {name: cold}, {name: 1 / 3}, repeats=5)
+
+
 def growth(small: int, large: int) -> Case:
-    """Seconds at `small` ("ours") against `large`: linear growth is the ratio large / small."""
-    name = f"n={large}"
+    """The large problem against so many small ones as a growth of n to the power 1.1 allows."""
+    times = round((large / small) ** 1.1)
+    name = f"{times} x n={small}"
+
+    def many() -> Callable[[], None]:
+        program(small, "demographic_parity")
+
+        def run() -> None:
+            for _ in range(times):
+                solve(small, "demographic_parity")
+
+        return run
+
     return Case(
-        f"demographic_parity n={small}",
-        partial(solve, small, "demographic_parity"),
-        {name: lambda: partial(solve, large, "demographic_parity")},
+        f"demographic_parity n={large}",
+        partial(solve, large, "demographic_parity"),
+        {name: many},
+        {name: 1.0},
         repeats=3,
     )
+
+
+def eight_groups(n: int) -> Case:
+    """For its peak memory, which the last line of the output gives."""
+    run = partial(solve, n, "demographic_parity", n_groups=8)
+    return Case(f"demographic_parity 8 groups n={n}", run, repeats=1)
 
 
 CASES: tuple[Callable[[], Case], ...] = (
@@ -241,12 +308,17 @@ CASES: tuple[Callable[[], Case], ...] = (
             "equalized_odds",
         )
     ),
+    partial(against_linear_post, 24_421),
     partial(growth, 20_000, 1_000_000),
+    partial(eight_groups, 1_000_000),
     tolerance_against_reduction,
     partial(against_reduction, "direct", 3),
     partial(against_reduction, "cheap", 3),
     partial(against_reduction, "aware", 3),
+    frontier_against_one_solve,
+    partial(frontier_against_reduction, "direct"),
     partial(frontier_against_reduction, "cheap"),
+    partial(frontier_against_reduction, "aware"),
 )
 
 

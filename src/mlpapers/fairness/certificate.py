@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +23,11 @@ from mlpapers.fairness.metrics import outcomes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["FairnessCertificate", "certify_fairness"]
+__all__ = ["FairnessCertificate", "certify_fairness", "certify_tightened"]
 
 Array = NDArray[np.float64]
+# Inner tolerances that are tried, as shares of the nominal one.
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -162,6 +165,38 @@ def certify_fairness(
         bound=bound,
         per_group=per_group,
     )
+
+
+def certify_tightened(
+    model: Any, X: Any, y: ArrayLike, *, sensitive_features: Any, confidence: float
+) -> FairnessCertificate:
+    """Certify the rules of a :class:`BayesFairClassifier` from tolerance 0 up to its own: a fixed sequence.
+
+    Each test has the full level, and the first failure ends the sequence.
+    """
+    certificate: FairnessCertificate | None = None
+    for share in _SHARES if model.multipliers is None else _SHARES[-1:]:
+        inner = share * model.tolerance
+        candidate = copy.copy(model).resolve(tolerance=inner) if model.multipliers is None else model
+        found = certify_fairness(
+            candidate,
+            X,
+            y,
+            sensitive_features=sensitive_features,
+            constraint=model.constraint,
+            measure=model.measure,
+            tolerance=model.tolerance,
+            reference=model.reference,
+            ratio_form=model.ratio_form,
+            groups=model.groups,
+            confidence=confidence,
+        )
+        found = replace(found, candidate=float(inner), estimator=candidate)
+        if not found.certified:
+            return found if certificate is None else certificate
+        certificate = found
+    assert certificate is not None
+    return certificate
 
 
 def _rule_on(rule: Any, X: Any, y: ArrayLike, sensitive_features: Any) -> tuple[Array, Array]:

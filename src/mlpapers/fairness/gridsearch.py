@@ -15,10 +15,10 @@ from mlpapers.core.parallel import chunk_slices, parallel_map
 from mlpapers.core.validation import check_choice, check_int, check_real, check_workers
 from mlpapers.fairness._base import FairClassifier, Sample, check_classifier, check_cost
 from mlpapers.fairness._checks import check_weights
+from mlpapers.fairness._cost_sensitive import cost_sensitive_task, fit_final
 from mlpapers.fairness._posteriors import JointModel, append_cells, fit_joint, takes_weights
 from mlpapers.fairness.constraints import ConstraintOptions, mean_rates
 from mlpapers.fairness.groups import GroupEncoding
-from mlpapers.fairness.inprocessing import cost_sensitive_task, fit_final
 from mlpapers.fairness.metrics import label_violation
 from mlpapers.fairness.rule import paper_functional
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,14 @@ from numpy.typing import ArrayLike
 
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice, check_int
-from mlpapers.fairness._checks import MEASURES, NOTIONS, RATIO_FORMS, REFERENCES
+from mlpapers.fairness._checks import (
+    CONSTRAINTS,
+    MEASURES,
+    NOTIONS,
+    RATIO_FORMS,
+    REFERENCES,
+    constraint_blocks,
+)
 from mlpapers.fairness.metrics import _prepare, rates_of, worst_of
 
 if TYPE_CHECKING:
@@ -29,7 +37,8 @@ class FairnessReport(Result):
     accuracy : float
         Expected share of correct predictions.
     measures : DataFrame
-        Columns constraint, measure, reference, value, violation (the value, or 1 - a ratio) and worst_group.
+        Columns constraint, measure, reference, value, violation (the value, or 1 - a ratio) and worst_group,
+        the group farthest from the population.
     rates : DataFrame
         Columns constraint, group, rate, count, se; the group "overall" is the population.
     """
@@ -107,38 +116,40 @@ def fairness_report(
     check_choice("ratio_form", ratio_form, RATIO_FORMS)
     min_group_count = check_int("min_group_count", min_group_count, minimum=1)
     y, f, weights, encoding = _prepare(y_true, y_pred, sensitive_features, groups, sample_weight)
+    rates = {notion: rates_of(notion, y, f, weights, encoding) for notion in NOTIONS}
     rows: list[dict[str, Any]] = []
-    rates: list[pd.DataFrame] = []
-    for notion in NOTIONS:
-        rate, count, se = rates_of(notion, y, f, weights, encoding)
-        names = [*encoding.names, "overall"]
-        rates.append(
-            pd.DataFrame({"constraint": notion, "group": names, "rate": rate, "count": count, "se": se})
+    for constraint, measure, reference in itertools.product(CONSTRAINTS, MEASURES, REFERENCES):
+        violation, worst = float("nan"), ""
+        for notion in constraint_blocks(constraint):
+            rate, count, _ = rates[notion]
+            usable = np.flatnonzero((count[:-1] >= min_group_count) & np.isfinite(rate[:-1]))
+            if not len(usable):
+                continue
+            used, overall = rate[:-1][usable], float(rate[-1])
+            found = worst_of(used, overall, measure, reference, ratio_form)
+            if not violation >= found:
+                each = [
+                    worst_of(used[j : j + 1], overall, measure, "overall", ratio_form)
+                    for j in range(len(usable))
+                ]
+                violation, worst = found, encoding.names[usable[int(np.argmax(each))]]
+        rows.append(
+            {
+                "constraint": constraint,
+                "measure": measure,
+                "reference": reference,
+                "value": violation if measure == "difference" else 1.0 - violation,
+                "violation": violation,
+                "worst_group": worst,
+            }
         )
-        usable = np.flatnonzero((count[:-1] >= min_group_count) & np.isfinite(rate[:-1]))
-        for measure in MEASURES:
-            for reference in REFERENCES:
-                violation, worst = float("nan"), ""
-                if len(usable):
-                    used, overall = rate[:-1][usable], float(rate[-1])
-                    violation = worst_of(used, overall, measure, reference, ratio_form)
-                    each = [
-                        worst_of(used[j : j + 1], overall, measure, "overall", ratio_form)
-                        for j in range(len(usable))
-                    ]
-                    worst = encoding.names[usable[int(np.argmax(each))]]
-                rows.append(
-                    {
-                        "constraint": notion,
-                        "measure": measure,
-                        "reference": reference,
-                        "value": violation if measure == "difference" else 1.0 - violation,
-                        "violation": violation,
-                        "worst_group": worst,
-                    }
-                )
+    names = [*encoding.names, "overall"]
+    frames = [
+        pd.DataFrame({"constraint": notion, "group": names, "rate": rate, "count": count, "se": se})
+        for notion, (rate, count, se) in rates.items()
+    ]
     return FairnessReport(
         accuracy=float(weights @ (y * f + (1.0 - y) * (1.0 - f))),
         measures=pd.DataFrame(rows),
-        rates=pd.concat(rates, ignore_index=True),
+        rates=pd.concat(frames, ignore_index=True),
     )

@@ -12,9 +12,9 @@ from scipy.optimize import linprog
 
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice, check_int, check_real
+from mlpapers.fairness._boundary import Program, approach
 from mlpapers.fairness._checks import check_weights
 from mlpapers.fairness._crossover import crossover
-from mlpapers.fairness._interior import Directions, interior_point, signed_directions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,10 +25,8 @@ SOLVERS = ("auto", "ipm", "sifting", "highs")
 Array = NDArray[np.float64]
 # What counts as a violated row, relative to weights that sum to 1.
 _INFEASIBLE = 1e-7
-# With a warm start, the share of the samples (and their number at least) that the interior point looks at.
-_WINDOW = 0.2
-_MIN_WINDOW = 2000
-_MAX_WINDOWS = 2
+# Multipliers this close to optimal leave the crossover few samples to decide.
+_INTERIOR = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,11 +186,16 @@ def _solve_exactly(
     c, bb, free = scale * score, b[keep] * n, C[keep]
 
     lam = np.zeros(len(keep)) if start is None else np.maximum(start[keep], 0.0)
-    interior, n_iter = None, 0
+    interior: Array | None = None
+    n_iter = 0
     if method != "sifting":
-        lam, interior, n_iter = _interior(
-            c, score, scale, rows, bb, free, lam, start is not None, tol, max_iter
+        point = approach(
+            Program(score, scale, rows, bb, free),
+            None if start is None else lam,
+            tol=max(tol, _INTERIOR),
+            max_iter=max_iter,
         )
+        lam, interior, n_iter = point.multipliers, point.f, point.n_iter
     vertex = crossover(c, score, scale, rows, bb, free, lam, tol=tol, start=interior)
     multipliers = np.zeros(len(b))
     multipliers[keep] = vertex.multipliers
@@ -200,48 +203,6 @@ def _solve_exactly(
     f = (s > A @ multipliers).astype(np.float64)
     f[heavy] = vertex.f
     return _result(s, A, b, C, weights, multipliers, f, vertex.free / n, n_iter + vertex.n_rounds, tol)
-
-
-def _interior(
-    c: Array,
-    score: Array,
-    scale: Array,
-    rows: Array,
-    b: Array,
-    C: Array,
-    lam: Array,
-    warm: bool,
-    tol: float,
-    max_iter: int,
-) -> tuple[Array, Array, int]:
-    """Return multipliers, an interior f, and iterations; from a warm start only samples near its boundary."""
-    n, n_iter = len(c), 0
-    width = max(_MIN_WINDOW, int(_WINDOW * n))
-    for _ in range(_MAX_WINDOWS if warm and n > width else 0):
-        reduced = score - rows @ lam
-        inside = np.zeros(n, dtype=bool)
-        inside[np.argpartition(np.abs(reduced), width - 1)[:width]] = True
-        f = (reduced > 0).astype(np.float64)
-        rest = b - (scale * f * ~inside) @ rows
-        point = interior_point(
-            c[inside], _scaled(rows[inside], scale[inside]), rest, C, tol=tol, max_iter=max_iter
-        )
-        n_iter += point.n_iter
-        if not point.converged:
-            break
-        lam = point.multipliers
-        # Whoever was decided beforehand must not be decided otherwise by the multipliers found.
-        if not np.any(((score - rows @ lam > 0) != (f > 0.5)) & ~inside):
-            f[inside] = point.f
-            return lam, f, n_iter
-    point = interior_point(c, _scaled(rows, scale), b, C, tol=tol, max_iter=max_iter)
-    return point.multipliers, point.f, n_iter + point.n_iter
-
-
-def _scaled(rows: Array, scale: Array) -> Directions:
-    directions = signed_directions(rows)
-    directions.Z[:] *= scale
-    return directions
 
 
 def _solve_highs(s: Array, A: Array, b: Array, C: Array, weights: Array, tol: float) -> FairLPResult:
