@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -66,3 +68,26 @@ def test_weights_count_in_the_part_and_in_the_window():
     reference = solve_fair_lp(score, rows.A, rows.b, sample_weight=weights, method="highs")
     assert abs(result.primal - reference.primal) <= 1e-9
     assert result.gap <= 1e-9
+
+
+def test_many_rows_over_many_samples():
+    X, _, _, truth = make_gaussian_groups(30_000, n_groups=30, random_state=0)
+    joint = truth.joint(X)
+    rows = linear_constraints(joint, np.eye(30), tolerance=0.05)
+    result = solve_fair_lp(joint[:, :, 1].sum(axis=1) - 0.5, rows.A, rows.b)
+    assert rows.A.shape[1] == 60
+    assert result.status == "optimal"
+    assert result.gap <= 1e-9
+
+
+def test_memory_is_linear_in_the_samples():
+    peaks = []
+    for n in (40_000, 80_000):
+        program = gaussian(n)
+        tracemalloc.start()
+        solve_fair_lp(program.score, program.rows, program.b / n)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] <= 2.2 * peaks[0]
+    # A few arrays as large as the rows (8 columns of 8 bytes), never one of n x n.
+    assert peaks[1] <= 6 * 80_000 * 64

@@ -20,6 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from mlpapers.datasets import DataUnavailableError, load_german
 from mlpapers.fairness import (
     BayesFairClassifier,
     FairnessWarning,
@@ -533,3 +534,19 @@ def test_the_ratio_of_a_fitted_rule(data):
     decided = model.fit(X, y, sensitive_features=sensitive).predict(X, sensitive_features=sensitive)
     # Aware demographic parity is exact on the training rows but for the chance of a few decisions.
     assert mean_ratio(y, decided, sensitive_features=sensitive) > 0.78
+
+
+def test_german_credit_with_overlapping_groups():
+    try:
+        german = load_german()
+    except DataUnavailableError as missing:
+        pytest.skip(str(missing))
+    model = BayesFairClassifier(groups="all", constraint="equal_opportunity", tolerance=0.05, random_state=0)
+    model.fit(german.data, german.target, sensitive_features=german.sensitive_features)
+    # Sex, age and their combinations; the posteriors see every one of them kept.
+    assert len(model.groups_.names) == 2 + 2 + 4
+    f = model._found.rule.probabilities(model.oof_joint_, model.oof_joint_[:, :, 1].sum(axis=1), None)
+    assert (
+        model_violation(model, f, "equal_opportunity", "difference", "overall", "complement") <= 0.05 + 1e-7
+    )
+    assert model.price_of_fairness_ < 0.1

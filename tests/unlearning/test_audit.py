@@ -245,6 +245,8 @@ class TestEstimators:
             audit_estimator(LogisticRegression(), X, y, rows)
         with pytest.raises(ValueError, match="n_runs"):
             audit_estimator(DVWUClassifier(), X, y, rows, n_runs=99)
+        with pytest.raises(ValueError, match="n_jobs"):
+            audit_estimator(DVWUClassifier(), X, y, rows, n_jobs=0)
         with pytest.raises(ValueError, match="delta must be given"):
             audit_estimator(NoisyMean(), X, y, rows)
         with pytest.raises(ValueError, match="confidence"):

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -270,6 +271,8 @@ def test_it_works_in_pipelines_and_searches(binary):
         ({"value_function": "shapley"}, "value_function must be callable or one of 'knn_shapley'"),
         ({"value_function": "influence"}, "value_function='influence' needs X_val and y_val"),
         ({"random_state": -1}, "random_state"),
+        ({"n_jobs": 0}, "n_jobs must be None or a non-zero integer"),
+        ({"verbose": -1}, "verbose"),
     ],
 )
 def test_bad_parameters_are_named(binary, params, message):
@@ -291,6 +294,34 @@ def test_bad_parameters_are_named(binary, params, message):
 def test_bad_arrays_are_named(binary, arguments, error, message):
     with pytest.raises(error, match=message):
         DVWUClassifier().fit(*binary[:2], **arguments)
+
+
+def test_sparse_rows_are_refused(binary, classify):
+    X, y, *_ = binary
+    with pytest.raises(TypeError, match="X must be dense"):
+        DVWUClassifier().fit(sparse.csr_array(X), y)
+    model = classify()
+    for call in (model.predict, model.predict_proba, model.decision_function):
+        with pytest.raises(TypeError, match="X must be dense"):
+            call(sparse.csr_array(X))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n_jobs": 1.5}, "n_jobs"),
+        ({"verbose": "loud"}, "verbose"),
+        ({"alpha": "1"}, "alpha"),
+        ({"max_iter": 2.0}, "max_iter"),
+        ({"fit_intercept": 1}, "fit_intercept"),
+        ({"values_public": "yes"}, "values_public"),
+        ({"log_path": 3}, "log_path must be a path or None"),
+        ({"state_path": 3}, "state_path must be a path or None"),
+    ],
+)
+def test_parameters_of_the_wrong_type_are_named(binary, params, message):
+    with pytest.raises(TypeError, match=message):
+        DVWUClassifier(**params).fit(*binary[:2])
 
 
 def test_values_come_from_one_place(binary):

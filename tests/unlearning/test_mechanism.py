@@ -13,6 +13,7 @@ from mlpapers.unlearning import (
     gaussian_mechanism_delta,
     gaussian_mechanism_epsilon,
     gaussian_mechanism_ratio,
+    mechanism,
 )
 from mlpapers.unlearning.mechanism import epsilon_of_shift, strict_epsilon, strict_residual
 
@@ -62,6 +63,21 @@ def test_extremes():
     assert gaussian_mechanism_ratio(1e4, 1e-5) < 0.02
     large = gaussian_mechanism_epsilon(1e-5, 200.0)
     assert gaussian_mechanism_delta(large, 200.0) <= 1e-5
+
+
+@pytest.mark.parametrize("delta", [1e-12, 1e-5, 1e-2, 0.5])
+def test_epsilon_of_any_shift_is_found_by_newton_steps(delta, monkeypatch):
+    def fail(*_):
+        raise AssertionError("bisection was needed")
+
+    monkeypatch.setattr(mechanism, "_bisected_epsilon", fail)
+    for s in np.geomspace(1e-3, 300.0, 60):
+        epsilon = epsilon_of_shift(delta, s)
+        assert gaussian_mechanism_delta(epsilon, s) <= delta
+        if epsilon > 0.0:
+            assert gaussian_mechanism_delta(epsilon * (1.0 - 1e-8), s) > delta
+        else:
+            assert gaussian_mechanism_delta(0.0, s) <= delta
 
 
 @given(

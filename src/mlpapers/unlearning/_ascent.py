@@ -139,7 +139,7 @@ class AscentRun:
         for _ in range(options.retain_steps):
             descent, mean = self._retain_term()
             means.append(mean)
-            self._step(descent)
+            self._step(descent, measured=False)
         return {"retain_loss": float(np.mean(means)), "grad_norm": norm}
 
     def _forget_term(self) -> torch.Tensor:
@@ -159,19 +159,21 @@ class AscentRun:
         losses = losses_of(self.row_loss, self.model, *rows.take(positions), batches.size)
         return losses, losses.new_tensor(weights[positions])
 
-    def _step(self, objective: torch.Tensor) -> float:
-        """Descend on `objective`; return the norm of its gradient."""
+    def _step(self, objective: torch.Tensor, *, measured: bool = True) -> float:
+        """Descend on `objective`; return the norm of its gradient, NaN where it is not to be measured."""
         import torch
 
         for parameter in self.parameters:
             parameter.grad = None
         objective.backward()
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if self.options.max_grad_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.options.max_grad_norm, norm)
+        norm = math.nan
+        if measured or self.options.max_grad_norm is not None:
+            total = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+            if self.options.max_grad_norm is not None:
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.options.max_grad_norm, total)
+            norm = float(total)
         self.optimizer.step()
-        return float(norm)
+        return norm
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         import torch

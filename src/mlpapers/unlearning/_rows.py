@@ -110,8 +110,10 @@ class Rows:
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= n:
             raise ValueError(f"indices must lie in [0, {n}); got {low if low < 0 else high}")
-        if ids.size > 1 and np.unique(ids).size != ids.size:
-            raise ValueError("indices must not repeat a row in one request")
+        if ids.size > 1:
+            ascending = np.sort(ids)
+            if (ascending[1:] == ascending[:-1]).any():
+                raise ValueError("indices must not repeat a row in one request")
         gone = self._position[ids] < 0
         if gone.any():
             raise ValueError(
@@ -142,7 +144,8 @@ class Rows:
     def take(self, positions: Indices) -> dict[str, NDArray[Any]]:
         """Return copies of everything that is kept of these rows, by the name of the array."""
         arrays = {name: getattr(self, name) for name in _PER_ROW}
-        return {name: array[positions] for name, array in arrays.items() if array is not None}
+        # Several times faster than indexing for one-dimensional arrays, and a little for rows.
+        return {name: array.take(positions, axis=0) for name, array in arrays.items() if array is not None}
 
     def erase(
         self,

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from mlpapers.core.validation import check_bool, check_choice, check_int, check_real
+from mlpapers.core.validation import check_bool, check_choice, check_int, check_real, check_workers
 from mlpapers.unlearning.losses import Loss, make_loss
 from mlpapers.unlearning.weights import STRATEGIES, Strategy
 
@@ -79,9 +79,7 @@ def check_settings(
         check_choice("weighting", weighting, STRATEGIES)
     steps, every = params["n_newton_steps"], params["reanchor_every"]
     check_bool("fit_intercept", params["fit_intercept"])
-    check_int("verbose", params["verbose"], minimum=0)
-    if params["n_jobs"] is not None:
-        check_int("n_jobs", params["n_jobs"])
+    check_workers(params["n_jobs"], params["verbose"])
     for name in ("log_path", "state_path"):
         if params[name] is not None and not isinstance(params[name], str | os.PathLike):
             raise TypeError(f"{name} must be a path or None; got {params[name]!r}")

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from mlpapers.core.result import Result, transient
-from mlpapers.core.validation import check_bool, check_choice, check_int, check_real
+from mlpapers.core.validation import check_bool, check_choice, check_int, check_real, check_workers
 from mlpapers.unlearning._ascent import AscentRun, Callback
 from mlpapers.unlearning._torch_model import (
     RowLoss,
@@ -329,7 +329,7 @@ class GradientAscentUnlearner(BaseEstimator):
             check_real("max_grad_norm", self.max_grad_norm, low=0.0, closed="neither")
         check_bool("train_mode", self.train_mode)
         check_bool("inplace", self.inplace)
-        check_int("verbose", self.verbose, minimum=0)
+        check_workers(None, self.verbose)
 
     @classmethod
     def __mlpapers_example__(cls) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sklearn.utils import _safe_indexing
 
 from mlpapers.core.parallel import parallel_map, spawn_seeds
 from mlpapers.core.result import Result
-from mlpapers.core.validation import check_int, check_real
+from mlpapers.core.validation import check_int, check_real, check_workers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -236,6 +236,7 @@ def audit_estimator(
     check_real("delta", delta, low=0.0, high=1.0, closed="neither")
     check_real("confidence", confidence, low=0.0, high=1.0, closed="neither")
     check_int("n_runs", n_runs, minimum=_MIN_SAMPLES)
+    check_workers(n_jobs, 0)
     quiet = {name: None for name in ("log_path", "state_path") if name in params}
     template = clone(est).set_params(**quiet)
     seeds = spawn_seeds(random_state, n_runs)

@@ -137,8 +137,9 @@ def epsilon_of_shift(delta: float, s: float) -> float:
         return 0.0
     if math.isinf(s):
         return math.inf
-    # Newton on log delta(epsilon), whose derivative is -e^epsilon Phi(-s/2 - epsilon/s) / delta(epsilon).
-    epsilon = 0.0
+    # Newton on log delta(epsilon), whose derivative is -e^epsilon Phi(-s/2 - epsilon/s) / delta(epsilon). It
+    # is concave, so that steps never overshoot from where delta(epsilon) <= Phi(s/2 - epsilon/s) <= delta.
+    epsilon = s * (0.5 * s + math.sqrt(-2.0 * math.log(delta)))
     for _ in range(_MAX_NEWTON):
         value = _delta(epsilon, s)
         slope = math.exp(epsilon + _log_cdf(-0.5 * s - epsilon / s))

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-N_SEEDS = 6
 N_CLASSES = 10
 # Which values enter: of the forget rows, of the retain rows.
 VARIANTS = {"uniform": (False, False), "forget": (True, False), "forget+retain": (True, True)}
@@ -76,17 +75,20 @@ class Setting:
         }
 
 
-def settings(noise: float, seed: int) -> tuple[Setting, ...]:
-    """Return the six settings of a run; those of different runs share no seed."""
-    return _settings(noise, N_SEEDS * seed)
+def settings(scale: Scale, noise: float, seed: int) -> tuple[Setting, ...]:
+    """Return the settings of a run, trained once; those of different runs share no seed.
+
+    Networks differ by more than the effects of weights, so that a few settings would show the luck of a draw.
+    """
+    return _settings(noise, 1000 * seed, 8 if scale == "quick" else 64)
 
 
 @functools.cache
-def _settings(noise: float, first: int) -> tuple[Setting, ...]:
+def _settings(noise: float, first: int, n_settings: int) -> tuple[Setting, ...]:
     import torch
     from torch.nn.functional import cross_entropy
 
-    seeds = range(first, first + N_SEEDS)
+    seeds = range(first, first + n_settings)
     parts = [noisy_digits(noise, seed) for seed in seeds]
     untrained = [new_network(seed) for seed in seeds]
     trained = train_together(untrained, [part["train"] for part in parts], seeds)
@@ -202,9 +204,11 @@ def run_all(chosen: Sequence[Setting], variants: Sequence[str], **options: Any) 
 )
 def alternating_ascent(scale: Scale, seed: int) -> Evidence:
     """Alternate ascent and descent until the forget rows have the retrained network's loss."""
-    noisy = settings(0.3, seed)[: 2 if scale == "quick" else 4]
+    quick = scale == "quick"
+    n_settings = 4 if quick else 32
+    noisy = settings(scale, 0.3, seed)[:n_settings]
     options = {"lr": 0.05, "retain_steps": 4, "n_steps": 300}
-    frames = {0.3: run_all(noisy, list(VARIANTS), **options)}
+    frames = {0.3: run_all(noisy, ["uniform", "forget+retain"] if quick else list(VARIANTS), **options)}
     accuracy = frames[0.3].groupby("variant")["accuracy"].mean()
     retrained = float(np.mean([setting.accuracy(setting.retrained) for setting in noisy]))
     points = "points"
@@ -217,9 +221,6 @@ def alternating_ascent(scale: Scale, seed: int) -> Evidence:
             points,
         ),
         Measurement(
-            "noise 0.3: forget weights - uniform", accuracy["forget"] - accuracy["uniform"], ">=", 0.3, points
-        ),
-        Measurement(
             "noise 0.3: forget and retain weights - retrained",
             accuracy["forget+retain"] - retrained,
             ">=",
@@ -228,10 +229,19 @@ def alternating_ascent(scale: Scale, seed: int) -> Evidence:
         ),
     ]
     if scale == "full":
-        frames[0.0] = run_all(settings(0.0, seed)[:4], ["uniform", "forget+retain"], **options)
+        frames[0.0] = run_all(
+            settings(scale, 0.0, seed)[:n_settings], ["uniform", "forget+retain"], **options
+        )
         clean = frames[0.0].groupby("variant")[["accuracy", "rounds"]].mean()
         fewer = clean.loc["uniform", "rounds"] - clean.loc["forget+retain", "rounds"]
         measurements += [
+            Measurement(
+                "noise 0.3: forget weights - uniform",
+                accuracy["forget"] - accuracy["uniform"],
+                ">=",
+                0.3,
+                points,
+            ),
             Measurement(
                 "noise 0: forget and retain weights - uniform",
                 clean.loc["forget+retain", "accuracy"] - clean.loc["uniform", "accuracy"],
@@ -255,7 +265,11 @@ def alternating_ascent(scale: Scale, seed: int) -> Evidence:
         measurements,
         table=pd.concat(frames, names=["noise"]).reset_index("noise"),
         figure=functools.partial(_draw, frames[0.3], retrained),
-        notes="Every variant stops at the forget loss of the retrained network, or after 300 rounds.",
+        notes=(
+            "Every variant stops at the forget loss of the retrained network, or after 300 rounds. The gain "
+            "of forget weights alone is about one point, which is also its spread between networks: it is "
+            "measured at full scale."
+        ),
     )
 
 
@@ -272,18 +286,23 @@ def joint_and_pure_ascent(scale: Scale, seed: int) -> Evidence:
     variants = ["uniform", "forget"]
     frames, measurements = {}, []
     for noise, target in targets.items():
-        frame = run_all(settings(noise, seed), variants, retain_mode="joint", lr=0.05, n_steps=400)
+        frame = run_all(settings(scale, noise, seed), variants, retain_mode="joint", lr=0.05, n_steps=400)
         measurements.append(_gain(f"joint, noise {noise:g}", frame, target))
         frames["joint", noise] = frame
-    pure = run_all(settings(0.3, seed), variants, with_retain=False, lr=0.01, n_steps=400)
-    measurements.append(_gain("pure ascent, noise 0.3", pure, 1.0))
-    frames["pure", 0.3] = pure
+    if scale == "full":
+        chosen = settings(scale, 0.3, seed)
+        pure = run_all(chosen, variants, with_retain=False, lr=0.01, n_steps=400)
+        measurements.append(_gain("pure ascent, noise 0.3", pure, 1.0))
+        frames["pure", 0.3] = pure
     table = pd.concat(frames, names=["retain_mode", "noise"]).reset_index(["retain_mode", "noise"])
     return Evidence(
         measurements,
         table=table,
         figure=functools.partial(_draw, frames["joint", 0.3], None),
-        notes="At quick scale noise 0.3 only.",
+        notes=(
+            "At quick scale joint steps at noise 0.3 only: pure ascent spreads so much between networks that "
+            "its gain shows over dozens of them."
+        ),
     )
 
 

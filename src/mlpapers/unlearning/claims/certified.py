@@ -29,21 +29,25 @@ from mlpapers.unlearning.papers import DVWU as PAPER
 NOISE = 0.3
 
 
-def mean_accuracies(
+def compare(
     names: list[str], methods: list[str], seeds: range, noise: float, share: float, choose: Any
 ) -> pd.DataFrame:
-    """Return mean test accuracies after forgetting `share` of the rows, one row per data set."""
+    """Return mean test accuracies after forgetting `share` of the rows, one row per data set.
+
+    "gain" is value-weighted minus conventional, split by split, with the standard error of its mean.
+    """
     table = []
     for name in names:
-        row: dict[str, Any] = {"data": name, "forgotten": share}
-        for method in methods:
-            scores = []
-            for seed in seeds:
-                data = setup(name, noise, seed)
-                forget = random_rows(data, share, seed) if choose == "random" else most_valuable(data, share)
-                scores.append(accuracy(unlearned(name, noise, seed, method, forget), data))
-            row[method] = np.mean(scores)
-        table.append(row)
+        scores: dict[str, list[float]] = {method: [] for method in methods}
+        for seed in seeds:
+            data = setup(name, noise, seed)
+            forget = random_rows(data, share, seed) if choose == "random" else most_valuable(data, share)
+            for method in methods:
+                scores[method].append(accuracy(unlearned(name, noise, seed, method, forget), data))
+        gain = pd.Series(scores["value-weighted"]) - pd.Series(scores["conventional"])
+        means = {method: float(np.mean(scores[method])) for method in methods}
+        row = {"data": name, "splits": len(seeds), "forgotten": share, **means, "gain": gain.mean()}
+        table.append({**row, "standard error": gain.sem()})
     return pd.DataFrame(table)
 
 
@@ -51,11 +55,7 @@ def gains(table: pd.DataFrame, floors: dict[str, float]) -> list[Measurement]:
     """Return one measurement per data set: value-weighted minus conventional accuracy against its floor."""
     return [
         Measurement(
-            f"{row['data']}: value-weighted - conventional",
-            row["value-weighted"] - row["conventional"],
-            ">=",
-            floors[row["data"]],
-            "points",
+            f"{row['data']}: value-weighted - conventional", row["gain"], ">=", floors[row["data"]], "points"
         )
         for row in table.to_dict("records")
     ]
@@ -207,15 +207,13 @@ def robustness(scale: Scale, seed: int) -> Evidence:
     methods = ["conventional", "value-weighted"]
     seeds = seeds_of(scale, seed)
     shares = (0.05, 0.1, 0.2, 0.3, 0.4)
-    curves = pd.concat(
-        mean_accuracies(["synth", "digits"], methods, seeds, NOISE, share, "top") for share in shares
-    )
+    curves = pd.concat(compare(["synth", "digits"], methods, seeds, NOISE, share, "top") for share in shares)
     fifth = curves[curves["forgotten"] == 0.2]
-    cancer = mean_accuracies(["breast_cancer"], methods, seeds, NOISE, 0.2, "top")
+    cancer = compare(["breast_cancer"], methods, seeds, NOISE, 0.2, "top")
     floors = {"synth": 12.0, "digits": 8.0, "breast_cancer": 3.0}
     measurements = gains(pd.concat([fifth, cancer]), floors)
     for name, curve in curves.groupby("data"):
-        smallest = float((curve["value-weighted"] - curve["conventional"]).min())
+        smallest = float(curve["gain"].min())
         measurements.append(
             Measurement(f"{name}: smallest gain over the shares", smallest, ">=", 0.0, "points")
         )
@@ -239,13 +237,9 @@ def robustness(scale: Scale, seed: int) -> Evidence:
 )
 def no_harm(scale: Scale, seed: int) -> Evidence:
     methods = ["conventional", "value-weighted"]
-    table = pd.concat(
-        [
-            mean_accuracies(["synth", "breast_cancer"], methods, seeds_of(scale, seed), 0.0, 0.2, "random"),
-            mean_accuracies(["digits"], methods, seeds_of(scale, seed, quick=8), 0.0, 0.2, "random"),
-        ]
-    )
-    return Evidence(gains(table, dict.fromkeys(["synth", "digits", "breast_cancer"], -2.0)), table=table)
+    names = ["synth", "digits", "breast_cancer"]
+    table = compare(names, methods, seeds_of(scale, seed), 0.0, 0.2, "random")
+    return Evidence(gains(table, dict.fromkeys(names, -2.0)), table=table)
 
 
 @PAPER.claim(
@@ -255,34 +249,61 @@ def no_harm(scale: Scale, seed: int) -> Evidence:
     source="abstract (right to be forgotten); target derived",
 )
 def forgetting_is_real(scale: Scale, seed: int) -> Evidence:
-    scores: dict[str, list[float]] = {"trained": [], "unlearned": [], "retrained": []}
-    for s in seeds_of(scale, seed, quick=10, full=40):
-        X, signs = overfit_rows(s)
-        model = DVWUClassifier(alpha=0.1, perturbation="none", fit_intercept=False).fit(X[:200], signs[:200])
-        scores["trained"].append(attack(model, X, signs))
-        model.unlearn(np.arange(50))
-        scores["unlearned"].append(attack(model, X, signs))
-        scores["retrained"].append(attack(model.retrain(), X, signs))
-    means = {name: float(np.mean(values)) for name, values in scores.items()}
+    n_seeds = 10 if scale == "quick" else 40
+    table = pd.DataFrame(
+        [
+            {"slope": slope, "label noise": noise, "norm 1": bounded, **attacks(s, slope, noise, bounded)}
+            for slope, noise, bounded in [
+                (3.0, 0.3, True),
+                (3.0, 0.0, True),
+                (0.0, 0.0, True),
+                (3.0, 0.3, False),
+            ]
+            for s in seeds_of(scale, seed, n_seeds, n_seeds)
+        ]
+    )
+    means = table.groupby(["slope", "label noise", "norm 1"]).mean()
+    inside = means.xs(True, level="norm 1")
+    distances = (inside["unlearned"] - inside["retrained"]).abs()
     return Evidence(
         [
-            Measurement("attack before unlearning", means["trained"], ">=", 0.65, "AUC"),
             Measurement(
-                "unlearned against retrained", abs(means["unlearned"] - means["retrained"]), "<=", 0.02, "AUC"
+                "attack before unlearning, smallest of three", inside["trained"].min(), ">=", 0.65, "AUC"
             ),
+            Measurement("unlearned against retrained, largest of three", distances.max(), "<=", 0.02, "AUC"),
         ],
-        table=pd.DataFrame([means]),
+        table=means.reset_index(),
+        notes=(
+            "Three kinds of labels (noisy, clean, random), rows of norm at most one. The last row of the "
+            "table is without that bound, where rows are ten times as long beside the same regularisation: "
+            "a fifth of the rows is then too much for one step, and forgotten rows look a little less "
+            "familiar than fresh ones."
+        ),
     )
 
 
-def overfit_rows(seed: int) -> tuple[Array, Array]:
-    """Return 200 training and 200 fresh rows of 150 columns, three in ten labels flipped."""
-    rng = np.random.default_rng(seed)
+def attacks(seed: int, slope: float, noise: float, bounded: bool) -> dict[str, float]:
+    """Return the attack's AUC on the model before, after unlearning 50 of 200 rows, and after retraining."""
+    X, signs = overfit_rows(seed, slope, noise, bounded)
+    model = DVWUClassifier(alpha=0.1, perturbation="none", fit_intercept=False).fit(X[:200], signs[:200])
+    before = attack(model, X, signs)
+    model.unlearn(np.arange(50))
+    return {
+        "trained": before,
+        "unlearned": attack(model, X, signs),
+        "retrained": attack(model.retrain(), X, signs),
+    }
+
+
+def overfit_rows(seed: int, slope: float, noise: float, bounded: bool) -> tuple[Array, Array]:
+    """Return 200 training and 200 fresh rows of 150 columns, labels of a logistic model flipped by noise."""
+    rng = np.random.default_rng([seed, 7])
     direction = rng.standard_normal(150)
     X = rng.standard_normal((400, 150))
-    signs = np.where(3.0 * X @ direction / np.linalg.norm(direction) + rng.logistic(size=400) > 0, 1.0, -1.0)
-    signs[rng.random(400) < NOISE] *= -1.0
-    return X / np.linalg.norm(X[:200], axis=1).max(), signs
+    scores = slope * X @ direction / np.linalg.norm(direction) + rng.logistic(size=400)
+    signs = np.where(scores > 0, 1.0, -1.0)
+    signs[rng.random(400) < noise] *= -1.0
+    return (X / np.linalg.norm(X[:200], axis=1).max() if bounded else X), signs
 
 
 def attack(model: DVWUClassifier, X: Array, signs: Array) -> float:

@@ -25,22 +25,30 @@ SHARE = 0.2
     "unlearning predicts better than conventional unlearning and than retraining.",
     source="abstract; targets derived",
     shares="setup",
+    known_miss=(
+        "On digits the gain is +0.2 points (64 splits, standard error 0.2; target 0.5); retraining with "
+        "scikit-learn under the same weights gives the same. There the regularisation, not the flipped "
+        "labels, limits both models: at a tenth of it the gain is +1.6. Synthetic data (+3.5) and "
+        "breast_cancer (+1.3) hold."
+    ),
 )
 def better_prediction(scale: Scale, seed: int) -> Evidence:
     floors = {"synth": 2.0, "digits": 0.5, "breast_cancer": 0.0}
     measurements, table = [], []
+    # Effects here are small beside their spread over splits.
+    seeds = seeds_of(scale, seed, 64, 256)
     for name, floor in floors.items():
-        # The effect on digits is small beside its spread over splits.
-        seeds = seeds_of(scale, seed, quick=8 if name == "digits" else 4)
-        scores = pd.DataFrame([random_fifth(name, s) for s in seeds]).mean()
-        table.append({"data": name, "seeds": len(seeds), **scores})
+        scores = pd.DataFrame([random_fifth(name, s) for s in seeds])
         gain = scores["value-weighted"] - scores["conventional"]
+        row = {"data": name, "splits": len(seeds), **scores.mean()}
+        table.append({**row, "gain": gain.mean(), "standard error": gain.sem()})
         measurements.append(
-            Measurement(f"{name}: value-weighted - conventional", gain, ">=", floor, "points")
+            Measurement(f"{name}: value-weighted - conventional", gain.mean(), ">=", floor, "points")
         )
-        distance = abs(scores["retrained"] - scores["conventional"])
+        distance = abs(float((scores["retrained"] - scores["conventional"]).mean()))
         measurements.append(Measurement(f"{name}: |retrained - conventional|", distance, "<=", 0.3, "points"))
-    ablation = pd.concat(honest_ablation(name, seeds_of(scale, seed)) for name in ("synth", "digits"))
+    table.append(weaker_regularisation(seeds))
+    ablation = pd.concat(honest_ablation(name, seeds_of(scale, seed, 8, 64)) for name in ("synth", "digits"))
 
     def draw(ax: Any) -> None:
         names = list(ablation["method"].unique())
@@ -60,11 +68,23 @@ def better_prediction(scale: Scale, seed: int) -> Evidence:
         notes=(
             "Value weights see a clean validation set that conventional unlearning does not. The figure is "
             "the ablation: adding the validation rows to retraining gives much of the gain, and with few "
-            "validation rows it shrinks or vanishes. On digits the gain is within its spread: over 64 other "
-            "splits it averaged +0.2 points with a standard error of 0.2, and eight splits can show either "
-            "sign."
+            "validation rows it shrinks or vanishes."
         ),
     )
+
+
+def weaker_regularisation(seeds: range) -> dict[str, Any]:
+    """Return the row of digits at a tenth of the regularisation."""
+    scores = []
+    for seed in seeds:
+        data = setup("digits", NOISE, seed)
+        forget = random_rows(data, SHARE, seed)
+        pair = (forgetting(data, forget, values, data.alpha / 10.0) for values in (None, data.values))
+        scores.append(dict(zip(("conventional", "value-weighted"), pair)))
+    table = pd.DataFrame(scores)
+    gain = table["value-weighted"] - table["conventional"]
+    row = {"data": "digits, alpha = n/10000", "splits": len(seeds), **table.mean()}
+    return {**row, "gain": gain.mean(), "standard error": gain.sem()}
 
 
 def random_fifth(name: str, seed: int) -> dict[str, float]:
@@ -120,9 +140,10 @@ def values_by(function: Callable[..., Any], data: Setup, n_val: int | None = Non
     return np.asarray(function(data.X, data.y, data.X_val[:n_val], data.y_val[:n_val]))
 
 
-def forgetting(data: Setup, forget: Any, values: Array | None) -> float:
+def forgetting(data: Setup, forget: Any, values: Array | None, alpha: float | None = None) -> float:
     """Return the accuracy after unlearning under these values; None means uniform weights."""
-    model = DVWUClassifier(alpha=data.alpha, perturbation="none", fit_intercept=False)
+    alpha = data.alpha if alpha is None else alpha
+    model = DVWUClassifier(alpha=alpha, perturbation="none", fit_intercept=False)
     model.fit(data.X, data.y, data_values=values).unlearn(forget)
     return accuracy(model, data)
 

@@ -45,7 +45,7 @@ def small_problem(seed: int) -> Small:
 
     Those whose removal moves the model farthest along the principal direction of all such moves.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 9])
     X = 0.7 * rng.standard_normal((60, 3))
     g = rng.standard_normal(3)
     signs = np.where(rng.random(60) < expit(X @ g / np.linalg.norm(g)), 1.0, -1.0)
@@ -59,31 +59,39 @@ def small_problem(seed: int) -> Small:
     return Small(X, signs, np.setdiff1d(np.arange(60), forget), forget)
 
 
-def gradients(X: Array, signs: Array, theta: Array, b: Array) -> Array:
+def slopes_of(X: Array, signs: Array, theta: Array) -> Array:
+    """Return the slopes of the rows' losses (N, n) at N points."""
+    return -signs * expit(-signs * (theta @ X.T))
+
+
+def gradients(X: Array, slopes: Array, theta: Array, b: Array) -> Array:
     """Return the gradients (N, d) of N objectives that differ in b only."""
-    slopes = -signs * expit(-signs * (theta @ X.T))
     return slopes @ X + ALPHA * theta + b
 
 
-def hessians(X: Array, theta: Array) -> Array:
+def hessians(X: Array, slopes: Array) -> Array:
     """Return the Hessians (N, d, d) at N points."""
-    p = expit(theta @ X.T)
-    return np.einsum("ni,ij,ik->njk", p * (1.0 - p), X, X, optimize=True) + ALPHA * np.eye(X.shape[1])
+    n, d = X.shape
+    products = (X[:, :, None] * X[:, None, :]).reshape(n, d * d)
+    p = np.abs(slopes)
+    return (p * (1.0 - p) @ products).reshape(-1, d, d) + ALPHA * np.eye(d)
 
 
 def train(X: Array, signs: Array, b: Array, start: Array | None = None) -> Array:
     """Return the minimisers (N, d) for N noise vectors, by Newton steps that are halved where too long."""
     theta = np.zeros_like(b) if start is None else start
-    gradient = gradients(X, signs, theta, b)
+    slopes = slopes_of(X, signs, theta)
+    gradient = gradients(X, slopes, theta, b)
     for _ in range(60):
         norm = np.linalg.norm(gradient, axis=1)
         if norm.max() < 1e-10:
             break
-        step = -np.linalg.solve(hessians(X, theta), gradient[:, :, None])[:, :, 0]
+        step = -np.linalg.solve(hessians(X, slopes), gradient[:, :, None])[:, :, 0]
         length = np.ones(len(b))
         for _ in range(30):
             candidate = theta + length[:, None] * step
-            moved = gradients(X, signs, candidate, b)
+            slopes = slopes_of(X, signs, candidate)
+            moved = gradients(X, slopes, candidate, b)
             # A shorter step always shrinks the gradient of a strictly convex function; rounding may not.
             worse = np.linalg.norm(moved, axis=1) > np.maximum(norm, 1e-12)
             if not worse.any():
@@ -96,8 +104,9 @@ def train(X: Array, signs: Array, b: Array, start: Array | None = None) -> Array
 def unlearn(problem: Small, theta: Array) -> tuple[Array, Array]:
     """Return the parameters after one Newton step and the bounds on their residuals, for N models."""
     X, signs, keep, forget = problem
-    slopes = -signs[forget] * expit(-signs[forget] * (theta @ X[forget].T))
-    step = np.linalg.solve(hessians(X[keep], theta), (slopes @ X[forget])[:, :, None])[:, :, 0]
+    removed = slopes_of(X[forget], signs[forget], theta) @ X[forget]
+    H = hessians(X[keep], slopes_of(X[keep], signs[keep], theta))
+    step = np.linalg.solve(H, removed[:, :, None])[:, :, 0]
     M = X[keep].T @ X[keep]
     L3 = LOSS_CONSTANTS["log_loss"].L3
     return theta + step, 0.5 * L3 * problem.B * np.einsum("ni,ij,nj->n", step, M, step, optimize=True)
@@ -108,6 +117,11 @@ def audited(first: Array, second: Array) -> float:
     return float(audit_epsilon(first, second, DELTA).epsilon_lower)
 
 
+def problems_of(scale: Scale, seed: int) -> range:
+    """Return the seeds of small problems: one data set could owe its result to luck."""
+    return range(1000 * seed, 1000 * seed + (8 if scale == "quick" else 40))
+
+
 @PAPER.claim(
     "c3a",
     "Output perturbation is (epsilon, delta)-certified: an audit finds no more than epsilon, and finds more "
@@ -116,9 +130,30 @@ def audited(first: Array, second: Array) -> float:
     shares="audit",
 )
 def output_perturbation(scale: Scale, seed: int) -> Evidence:
-    problem = small_problem(seed)
     n = 20_000 if scale == "quick" else 40_000
-    y = (problem.signs > 0).astype(int)
+    table = pd.DataFrame([audit_output(small_problem(s), n, s) for s in problems_of(scale, seed)])
+    return Evidence(
+        [
+            Measurement("audited epsilon of unlearning, largest", table["unlearned"].max(), "<=", EPSILON),
+            Measurement(
+                "audited epsilon where nothing was unlearned, median",
+                table["nothing done"].median(),
+                ">=",
+                3.0,
+            ),
+            Measurement("true gap over its bound, largest", table["gap / bound"].max(), "<=", 1.0),
+        ],
+        table=table,
+        notes=(
+            f"{len(table)} data sets. Noise by rho/alpha instead is "
+            f"{table['noise by alpha'].median():.1f} times as wide (median), and the audit then finds "
+            f"{table['by alpha'].median():.2f}."
+        ),
+    )
+
+
+def audit_output(problem: Small, n: int, seed: int) -> dict[str, float]:
+    """Return audited epsilons of one data set, from n draws of each mechanism."""
     model = DVWUClassifier(
         alpha=ALPHA,
         perturbation="output",
@@ -126,35 +161,26 @@ def output_perturbation(scale: Scale, seed: int) -> Evidence:
         delta=DELTA,
         certificate="exact",
         fit_intercept=False,
-    ).fit(problem.X, y)
+    ).fit(problem.X, (problem.signs > 0).astype(int))
     trained = model._theta
     with wide_gaps_allowed():
         receipt = model.unlearn(problem.forget)
     retrained = model.retrain()._theta
     ratio = gaussian_mechanism_ratio(EPSILON, DELTA)
     bound = gap_bound(model)
-    sigma = ratio * bound
-    wide = ratio * receipt.residual_norm / ALPHA
+    sigma, wide = ratio * bound, ratio * receipt.residual_norm / ALPHA
     rng = np.random.default_rng([seed, 3])
 
     def published(theta: Array, noise: float) -> Array:
         return theta + noise * rng.standard_normal((n, 3))
 
-    certified = audited(published(model._theta, sigma), published(retrained, sigma))
-    nothing_done = audited(published(trained, sigma), published(retrained, sigma))
-    by_alpha = audited(published(model._theta, wide), published(retrained, wide))
-    gap = float(np.linalg.norm(model._theta - retrained))
-    return Evidence(
-        [
-            Measurement("audited epsilon of unlearning", certified, "<=", EPSILON),
-            Measurement("audited epsilon where nothing was unlearned", nothing_done, ">=", 3.0),
-            Measurement("true gap over its bound", gap / bound, "<=", 1.0),
-        ],
-        notes=(
-            f"With noise by rho/alpha instead, which is {wide / sigma:.1f} times as wide, the audit finds "
-            f"{by_alpha:.2f}."
-        ),
-    )
+    return {
+        "unlearned": audited(published(model._theta, sigma), published(retrained, sigma)),
+        "nothing done": audited(published(trained, sigma), published(retrained, sigma)),
+        "by alpha": audited(published(model._theta, wide), published(retrained, wide)),
+        "noise by alpha": wide / sigma,
+        "gap / bound": float(np.linalg.norm(model._theta - retrained)) / bound,
+    }
 
 
 @PAPER.claim(
@@ -165,9 +191,49 @@ def output_perturbation(scale: Scale, seed: int) -> Evidence:
     shares="audit",
 )
 def objective_perturbation(scale: Scale, seed: int) -> Evidence:
-    problem = small_problem(seed)
-    X, signs, keep, _ = problem
     n = 20_000 if scale == "quick" else 40_000
+    seeds = problems_of(scale, seed)
+    table = pd.DataFrame([audit_objective(small_problem(s), n, s) for s in seeds])
+    return Evidence(
+        [
+            Measurement(
+                "noise 2, budget enforced: audited epsilon, largest",
+                table["enforced 2.0"].max(),
+                "<=",
+                EPSILON,
+            ),
+            Measurement(
+                "noise 2, nothing unlearned: audited epsilon, median",
+                table["nothing 2.0"].median(),
+                ">=",
+                2.0,
+            ),
+            Measurement(
+                "noise 0.5, budget enforced: audited epsilon, largest",
+                table["enforced 0.5"].max(),
+                "<=",
+                EPSILON,
+            ),
+            Measurement(
+                "noise 0.5, budget ignored: audited epsilon, median",
+                table["ignored 0.5"].median(),
+                ">",
+                EPSILON,
+            ),
+            Measurement(
+                "distance of the vectorised runs to the library's",
+                library_distance(small_problem(seeds[0]), seed),
+                "<=",
+                1e-8,
+            ),
+        ],
+        table=table,
+    )
+
+
+def audit_objective(problem: Small, n: int, seed: int) -> dict[str, float]:
+    """Return audited epsilons of one data set, from n runs of each mechanism."""
+    X, signs, keep, _ = problem
     rng = np.random.default_rng([seed, 4])
     ratio = gaussian_mechanism_ratio(EPSILON, DELTA)
     found: dict[str, float] = {}
@@ -184,21 +250,7 @@ def objective_perturbation(scale: Scale, seed: int) -> Evidence:
         found[f"ignored {sigma}"] = audited(stepped, reference)
         found[f"nothing {sigma}"] = audited(theta, reference)
         found[f"over budget {sigma}"] = float(over.mean())
-    return Evidence(
-        [
-            Measurement("noise 2, budget enforced: audited epsilon", found["enforced 2.0"], "<=", EPSILON),
-            Measurement("noise 2, nothing unlearned: audited epsilon", found["nothing 2.0"], ">=", 2.0),
-            Measurement("noise 0.5, budget enforced: audited epsilon", found["enforced 0.5"], "<=", EPSILON),
-            Measurement("noise 0.5, budget ignored: audited epsilon", found["ignored 0.5"], ">", EPSILON),
-            Measurement(
-                "distance of the vectorised runs to the library's",
-                library_distance(problem, seed),
-                "<=",
-                1e-8,
-            ),
-        ],
-        table=pd.DataFrame([found]),
-    )
+    return found
 
 
 def library_distance(problem: Small, seed: int) -> float:
