@@ -12,6 +12,7 @@ from mlpapers.bandits import (
     ComparisonOracleFromSimulator,
     ComparisonResult,
     ConcaveFunctionEnv,
+    required_periods,
 )
 
 
@@ -24,6 +25,31 @@ def test_width_is_the_bound_and_falls_in_n_and_delta(n, gamma1, gamma2, delta, f
     assert result.width(delta * factor) < result.width(delta)
     longer = ComparisonResult(0.0, 2 * n, n, n, gamma1, gamma2)
     assert longer.width(delta) == pytest.approx(result.width(delta) / math.sqrt(2), rel=1e-12)
+
+
+@given(st.floats(0, 10), st.floats(0, 10), st.floats(1e-3, 3.0), st.floats(1e-6, 0.99))
+def test_required_periods_are_the_fewest_that_keep_the_error(gamma1, gamma2, max_error, delta):
+    n = required_periods(max_error, delta, (gamma1, gamma2))
+    assert n % 2 == 0
+    assert ComparisonResult(0.0, n, n // 2, n // 2, gamma1, gamma2).width(delta) <= max_error * (1 + 1e-12)
+    if n > 2:
+        shorter = ComparisonResult(0.0, n - 2, n // 2 - 1, n // 2 - 1, gamma1, gamma2)
+        assert shorter.width(delta) > max_error * (1 - 1e-12)
+        assert shorter.required_periods(max_error, delta) == n
+
+
+@pytest.mark.parametrize(
+    ("max_error", "delta", "gamma", "match"),
+    [
+        (0.0, 0.1, (0.0, 1.0), "max_error"),
+        (math.nan, 0.1, (0.0, 1.0), "max_error"),
+        (0.1, 1.0, (0.0, 1.0), "delta"),
+        (0.1, 0.1, (0.0, -1.0), "gamma"),
+    ],
+)
+def test_impossible_errors_are_refused(max_error, delta, gamma, match):
+    with pytest.raises(ValueError, match=match):
+        required_periods(max_error, delta, gamma)
 
 
 @pytest.mark.parametrize("delta", [0.0, 1.0, -0.1, math.nan])

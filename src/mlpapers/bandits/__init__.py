@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 from mlpapers.core._lazy import attach
 
 if TYPE_CHECKING:
+    from mlpapers.bandits.anytime import HorizonDoubling as HorizonDoubling
     from mlpapers.bandits.arms import GPUCB as GPUCB
     from mlpapers.bandits.arms import GridUCB as GridUCB
     from mlpapers.bandits.baselines import ConvexBandit1D as ConvexBandit1D
     from mlpapers.bandits.baselines import KieferWolfowitz as KieferWolfowitz
     from mlpapers.bandits.baselines import TrisectionSearch as TrisectionSearch
+    from mlpapers.bandits.comparison import PolicyComparisonResult as PolicyComparisonResult
+    from mlpapers.bandits.comparison import compare_policies as compare_policies
     from mlpapers.bandits.concave import ConcaveFunctionEnv as ConcaveFunctionEnv
     from mlpapers.bandits.consistency import check_consistency as check_consistency
     from mlpapers.bandits.env import BanditEnv as BanditEnv
@@ -29,9 +32,12 @@ if TYPE_CHECKING:
     from mlpapers.bandits.oracle import ComparisonOracle as ComparisonOracle
     from mlpapers.bandits.oracle import ComparisonOracleFromSimulator as ComparisonOracleFromSimulator
     from mlpapers.bandits.oracle import ComparisonResult as ComparisonResult
+    from mlpapers.bandits.oracle import required_periods as required_periods
     from mlpapers.bandits.pairwise import PairwiseComparisonBandit as PairwiseComparisonBandit
     from mlpapers.bandits.penalty import EstimatedKnapsack as EstimatedKnapsack
     from mlpapers.bandits.penalty import LinearKnapsack as LinearKnapsack
+    from mlpapers.bandits.policy import BanditPolicy as BanditPolicy
+    from mlpapers.bandits.policy import PolicyMismatchError as PolicyMismatchError
     from mlpapers.bandits.proximal import InexactProximalGradient as InexactProximalGradient
     from mlpapers.bandits.result import RegretResult as RegretResult
     from mlpapers.bandits.theory import default_cells as default_cells
@@ -43,6 +49,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "BanditEnv": "env",
+        "BanditPolicy": "policy",
         "BlindNRM": "operations",
         "ComparisonOracle": "oracle",
         "ComparisonOracleFromSimulator": "oracle",
@@ -55,20 +62,25 @@ __getattr__, __dir__, __all__ = attach(
         "FluidSolution": "network",
         "GPUCB": "arms",
         "GridUCB": "arms",
+        "HorizonDoubling": "anytime",
         "InexactProximalGradient": "proximal",
         "KieferWolfowitz": "baselines",
         "LinearKnapsack": "penalty",
         "NetworkRevenueEnv": "network",
         "PairwiseComparisonBandit": "pairwise",
+        "PolicyComparisonResult": "comparison",
+        "PolicyMismatchError": "policy",
         "PricingInventoryEnv": "inventory",
         "RegretResult": "result",
         "TournamentLinUCB": "tournament",
         "TrisectionSearch": "baselines",
         "check_consistency": "consistency",
+        "compare_policies": "comparison",
         "default_cells": "theory",
         "local_poly_features": "theory",
         "regret_exponent": "exponent",
         "regret_slope": "exponent",
+        "required_periods": "oracle",
         "theory_exponent": "theory",
     },
 )

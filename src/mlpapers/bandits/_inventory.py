@@ -10,6 +10,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mlpapers.bandits._residuals import ResidualNoise
+
 Array = NDArray[np.float64]
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
@@ -51,6 +53,8 @@ class Noise:
     def excess(self, z: Array) -> Array:
         """Return E (beta - z)^+ for every z."""
         z = np.asarray(z, dtype=np.float64)
+        if isinstance(self.distribution, ResidualNoise):
+            return self.distribution.excess(z)
         inside = z.clip(self.low, self.high)
         below = np.maximum(self.low - z, 0.0)
         if self.distribution is None:
@@ -121,19 +125,3 @@ def simulate(beta, mean, stock, target, sales, levels):  # type: ignore[no-untyp
         levels[i] = level
         stock = level - sold
     return stock
-
-
-def partial_mean(v: Array, t: float) -> float:
-    """Return the integral of the empirical quantile function of `v` from 0 to t."""
-    m = v.size
-    whole = min(int(t * m), m)
-    if whole == m:
-        return float(v.sum() / m)
-    ordered = np.partition(v, whole)
-    return float((ordered[:whole].sum() + (t * m - whole) * ordered[whole]) / m)
-
-
-def upper_quantile(v: Array, u: float) -> float:
-    """Return the empirical u-quantile of `v`."""
-    rank = min(max(int(np.ceil(u * v.size)) - 1, 0), v.size - 1)
-    return float(np.partition(v, rank)[rank])

@@ -23,8 +23,8 @@ class GridUCB(BanditPolicy):
 
     The index is the observed mean + exploration * s * sqrt(2 ln T / count), s = sqrt(gamma2)/4 the standard
     deviation of a period. With an oracle that has ``play_level`` (inventory) the arms are pairs of a price
-    and an order-up-to level, and the reward is what a seller sees, sales minus holding: lost sales are not in
-    it, so it is biased.
+    and an order-up-to level, the reward is what a seller sees, sales minus holding (lost sales are not in
+    it, so it is biased), and s is its standard deviation within the arms so far.
 
     Parameters
     ----------
@@ -52,31 +52,35 @@ class GridUCB(BanditPolicy):
         has_levels = getattr(session.oracle, "play_level", None) is not None
         arms = np.array(list(itertools.product(axis, repeat=session.dim + int(has_levels))))
         counts, sums = np.zeros(len(arms)), np.zeros(len(arms))
-        spread = math.sqrt(session.gamma2) / 4.0
-        bonus = self.exploration * spread * math.sqrt(2.0 * math.log(max(session.horizon, 2)))
+        spread, squares = math.sqrt(session.gamma2) / 4.0, 0.0
+        width = self.exploration * math.sqrt(2.0 * math.log(max(session.horizon, 2)))
         while session.remaining > 0:
             unplayed = np.flatnonzero(counts == 0)
             if unplayed.size:
                 arm = int(unplayed[0])
             else:
-                arm = int(np.argmax(sums / counts + bonus / np.sqrt(counts)))
+                arm = int(np.argmax(sums / counts + width * spread / np.sqrt(counts)))
             n = min(max(self.batch, int(counts[arm] // 4)), session.remaining)
-            sums[arm] += n * self._reward(session, arms[arm], n, has_levels)
+            if has_levels:
+                reward, variance = self._profit(session.oracle, arms[arm], n)
+                squares += n * variance
+                spread = math.sqrt(squares / (counts.sum() + n))
+            else:
+                reward = session.play(arms[arm], n) or 0.0
+            sums[arm] += n * reward
             counts[arm] += n
         played = counts > 0
         best = np.flatnonzero(played)[np.argmax(sums[played] / counts[played])]
         return arms[best, : session.dim].copy()
 
     @staticmethod
-    def _reward(session: Session, arm: Array, n: int, has_levels: bool) -> float:
-        if not has_levels:
-            reward = session.play(arm, n)
-            return 0.0 if reward is None else reward
-        oracle: Any = session.oracle
+    def _profit(oracle: Any, arm: Array, n: int) -> tuple[float, float]:
+        """Play a price and a level; return mean and variance of the profit that is seen."""
         hints = oracle.hints
         levels, sales = oracle.play_level(arm[:1], float(arm[1] * hints["level_max"]), n)
         price = hints["price_low"] + arm[0] * (hints["price_high"] - hints["price_low"])
-        return float(price * sales.mean() - hints["holding_cost"] * (levels - sales).mean())
+        profit = price * sales - hints["holding_cost"] * (levels - sales)
+        return float(profit.mean()), float(profit.var())
 
 
 class GPUCB(BanditPolicy):

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlpapers.bandits._inventory import (
-    DEMANDS,
-    Market,
-    Noise,
-    partial_mean,
-    simulate,
-    upper_quantile,
-)
+from mlpapers.bandits._inventory import DEMANDS, Market, Noise, simulate
+from mlpapers.bandits._residuals import calibrate
+from mlpapers.bandits._sales import BinnedSample, SalesRecord, Sample
 from mlpapers.bandits.env import BanditEnv
 from mlpapers.bandits.oracle import ComparisonResult, Point, check_gamma, check_periods, check_point
 from mlpapers.core.validation import check_choice, check_int, check_real
@@ -27,15 +21,6 @@ __all__ = ["PricingInventoryEnv"]
 _NOISES = ("uniform", "truncnorm")
 # Levels that are remembered: more prices than any policy of few queries visits.
 _MAX_REMEMBERED = 512
-
-
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """What the sales of one price show: demand below `cap`, and the share of it that is not censored."""
-
-    price: float
-    demand: NDArray[np.float64]
-    uncensored: float
 
 
 class PricingInventoryEnv(BanditEnv):
@@ -74,6 +59,11 @@ class PricingInventoryEnv(BanditEnv):
         Standard errors by which the target lies above the empirical quantile.
     gamma : (float, float), optional
         Constants of the oracle.
+
+    Notes
+    -----
+    Time is linear in the number of periods, memory constant: a query of more than 2^22 periods at a price
+    keeps the sales of its long epochs in histograms of 2^16 bins.
     """
 
     _shared = frozenset({"play_level"})
@@ -105,6 +95,40 @@ class PricingInventoryEnv(BanditEnv):
         self.m0 = m0
         self.slack = slack
         self.gamma = gamma
+
+    @classmethod
+    def from_frame(
+        cls, df: Any, price: str = "price", sales: str = "sales", stock: str = "stock", **params: Any
+    ) -> Self:
+        """Return an environment that behaves like the business behind a table of records.
+
+        Mean demand is the falling step function that fits the sales of rows that did not sell out,
+        interpolated between the observed prices; the noise has the distribution of what is left over. Rows
+        that sold out tell only that demand was larger, and are left out: where they are many, mean demand is
+        underestimated.
+
+        Parameters
+        ----------
+        df : DataFrame
+            One row per period.
+        price, sales, stock : str
+            Columns: the price, units sold, units on hand at the beginning.
+        **params
+            Parameters of the environment, e.g. ``holding_cost``; not `price_range`, `demand`, `noise`.
+
+        Returns
+        -------
+        PricingInventoryEnv
+
+        Raises
+        ------
+        ValueError
+            Where a column is missing or not numeric, more was sold than there was, fewer than two prices
+            were tried, or every row of some price sold out.
+        """
+        curve, noise = calibrate(df, price, sales, stock)
+        ends = (float(curve.prices[0]), float(curve.prices[-1]))
+        return cls(**{"price_range": ends, "demand": curve, "noise": noise, **params})
 
     @classmethod
     def __mlpapers_example__(cls) -> dict[str, Any]:
@@ -212,6 +236,10 @@ class PricingInventoryEnv(BanditEnv):
         return low, high
 
     def _noise(self) -> Noise:
+        if isinstance(self.noise, str) and self.noise == "multiplicative":
+            raise ValueError(
+                "noise must be additive; got 'multiplicative', with which sales do not tell the lost ones"
+            )
         scale = check_real("noise_scale", self.noise_scale, low=0.0, closed="neither")
         if not hasattr(self.noise, "ppf"):
             check_choice("noise", self.noise, _NOISES)
@@ -236,44 +264,41 @@ class PricingInventoryEnv(BanditEnv):
     def _query(self, x: Point, x_prime: Point, n: int) -> ComparisonResult:
         market: Market = self._state
         n_x, n_xp = n - n // 2, n // 2
-        first = self._learn_level(market.price(x[0]), n_x)[0]
-        second = self._learn_level(market.price(x_prime[0]), n_xp)[0]
-        return ComparisonResult(_difference(market, first, second), n, n_x, n_xp, *market.gamma)
+        prices = market.price(x[0]), market.price(x_prime[0])
+        first = self._learn_level(prices[0], n_x).typical()
+        second = self._learn_level(prices[1], n_xp).typical()
+        return ComparisonResult(_difference(market, prices, (first, second)), n, n_x, n_xp, *market.gamma)
 
     def _play(self, x: Point, n: int) -> float:
         market: Market = self._state
         price = market.price(x[0])
-        _, sales, levels = self._learn_level(price, n)
-        return float(price * sales.mean() - market.holding_cost * (levels - sales).mean())
+        record = self._learn_level(price, n)
+        return (price * record.sold - market.holding_cost * (record.stocked - record.sold)) / n
 
-    def _learn_level(self, price: float, n: int) -> tuple[_Block, NDArray[Any], NDArray[Any]]:
+    def _learn_level(self, price: float, n: int) -> SalesRecord:
         """Play n periods at a price in epochs that double, moving the target to the best level's estimate."""
         market: Market = self._state
         tau = float(market.fractile(np.asarray(price)))
         spread = market.noise.high - market.noise.low
-        sales, levels = np.empty(n), np.empty(n)
-        cap, played, size = self._first_target(price), 0, int(self.m0)
-        while played < n:
-            left = n - played
+        record = SalesRecord(n, market.level_max)
+        cap, size = self._first_target(price), int(self.m0)
+        while record.n < n:
+            left = n - record.n
             # A remainder shorter than half of the next epoch is not worth an epoch of its own.
-            length = left if left - size < size else size
-            now = slice(played, played + length)
-            self._sell(price, cap, sales[now], levels[now])
-            played, size = played + length, 2 * size
-            v = np.minimum(sales[:played][levels[:played] >= cap], cap)
-            u = min(1.0, tau + self.slack * math.sqrt(tau * (1.0 - tau) / v.size) + 1.0 / v.size)
-            if np.mean(v >= cap) > 1.0 - u:
-                target = cap + 0.25 * spread / math.sqrt(max(v.size / 8.0, 1.0))
+            for sales, levels in record.fill(cap, left if left - size < size else size):
+                self._sell(price, cap, sales, levels)
+            size *= 2
+            sample = record.sample(cap)
+            u = min(1.0, tau + self.slack * math.sqrt(tau * (1.0 - tau) / sample.size) + 1.0 / sample.size)
+            if sample.full > 1.0 - u:
+                target = cap + 0.25 * spread / math.sqrt(max(sample.size / 8.0, 1.0))
             else:
-                target = upper_quantile(v, u)
+                target = sample.quantile(u)
             cap = min(max(target, 0.0), market.level_max)
         if len(self._targets) >= _MAX_REMEMBERED:
             self._targets.pop(next(iter(self._targets)))
         self._targets[price] = cap
-        # The largest cap below which at least half of the periods still tell the demand.
-        cap = float(np.partition(levels, n // 2)[n // 2])
-        v = np.minimum(sales[levels >= cap], cap)
-        return _Block(price, v, float(np.mean(v < cap))), sales, levels
+        return record
 
     def _first_target(self, price: float) -> float:
         if not self._targets:
@@ -294,17 +319,17 @@ class PricingInventoryEnv(BanditEnv):
         self._advance(sales.size, sales.size * market.f_star - float(earned))
 
 
-def _difference(market: Market, first: _Block, second: _Block) -> float:
+def _difference(
+    market: Market, prices: tuple[float, float], samples: tuple[Sample | BinnedSample, Sample | BinnedSample]
+) -> float:
     """Estimate G(p) - G(p') from the sales at both prices."""
     b, h = market.lost_sales_cost, market.holding_cost
-    taus = [float(market.fractile(np.asarray(block.price))) for block in (first, second)]
-    t0 = min(*taus, first.uncensored, second.uncensored)
+    taus = [float(market.fractile(np.asarray(price))) for price in prices]
+    t0 = min(*taus, *(1.0 - sample.full for sample in samples))
     # Blocks that are censored throughout tell no quantile; the smallest sale is then the least wrong.
-    t0 = max(t0, 1.0 / max(first.demand.size, second.demand.size))
-    sold = [
-        (block.price + b + h) * partial_mean(block.demand, tau) for block, tau in zip((first, second), taus)
-    ]
-    shift = (partial_mean(first.demand, t0) - partial_mean(second.demand, t0)) / t0
+    t0 = max(t0, 1.0 / max(sample.size for sample in samples))
+    sold = [(price + b + h) * sample.partial_mean(tau) for price, sample, tau in zip(prices, samples, taus)]
+    shift = (samples[0].partial_mean(t0) - samples[1].partial_mean(t0)) / t0
     return sold[0] - sold[1] - b * shift
 
 

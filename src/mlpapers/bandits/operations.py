@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from mlpapers.bandits.oracle import Point
-from mlpapers.bandits.policy import BanditPolicy, Session
+from mlpapers.bandits.policy import BanditPolicy, PolicyMismatchError, Session
 from mlpapers.core.validation import check_int, check_real
 
 __all__ = ["BlindNRM", "ExploreThenCommit"]
@@ -19,6 +19,7 @@ __all__ = ["BlindNRM", "ExploreThenCommit"]
 Array = NDArray[np.float64]
 
 _N_PRICES = 501
+_PIECE = 2**20
 
 
 class ExploreThenCommit(BanditPolicy):
@@ -58,7 +59,7 @@ class ExploreThenCommit(BanditPolicy):
     def _search(self, session: Session) -> Point:
         oracle: Any = session.oracle
         if getattr(oracle, "play_level", None) is None:
-            raise ValueError(
+            raise PolicyMismatchError(
                 "env must have play_level (a pricing and inventory problem) for ExploreThenCommit"
             )
         hints = oracle.hints
@@ -76,8 +77,9 @@ class ExploreThenCommit(BanditPolicy):
         )
         noise = np.sort(np.concatenate([sales - curve(point) for point, sales in zip(x, samples)]))
         best, level = self._plan(hints, curve, noise - noise.mean())
-        if session.remaining:
-            oracle.play_level(np.array([best]), level, session.remaining)
+        # What the commitment shows is not needed: pieces keep the memory small.
+        while session.remaining:
+            oracle.play_level(np.array([best]), level, min(session.remaining, _PIECE))
         return np.array([best])
 
     @staticmethod
@@ -139,7 +141,7 @@ class BlindNRM(BanditPolicy):
     def _search(self, session: Session) -> Point:
         oracle: Any = session.oracle
         if getattr(oracle, "capacity_left", None) is None:
-            raise ValueError("env must have capacity_left (network revenue management) for BlindNRM")
+            raise PolicyMismatchError("env must have capacity_left (network revenue management) for BlindNRM")
         N, T = session.dim, session.horizon
         size = self.grid or 2 * max(1, round(T ** (1.0 / (2 * (N + 3)))))
         points = np.array(list(itertools.product(np.linspace(0.0, 1.0, size), repeat=N)))

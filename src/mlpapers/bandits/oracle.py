@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlpapers.core.validation import check_int, check_real
 
-__all__ = ["ComparisonOracle", "ComparisonOracleFromSimulator", "ComparisonResult"]
+__all__ = ["ComparisonOracle", "ComparisonOracleFromSimulator", "ComparisonResult", "required_periods"]
 
 Point = NDArray[np.float64]
 
@@ -49,6 +49,13 @@ class ComparisonResult:
         r"""Return :math:`\sqrt{(\gamma_1 + \gamma_2 \ln(1/\delta)) / n}`; ValueError unless 0 < delta < 1."""
         check_real("delta", delta, low=0.0, high=1.0, closed="neither")
         return math.sqrt((self.gamma1 + self.gamma2 * math.log(1.0 / delta)) / self.n)
+
+    def required_periods(self, max_error: float, delta: float) -> int:
+        """Return the least n whose answer errs by at most `max_error` with probability 1 - delta.
+
+        See :func:`required_periods`.
+        """
+        return required_periods(max_error, delta, (self.gamma1, self.gamma2))
 
 
 @runtime_checkable
@@ -135,6 +142,43 @@ class ComparisonOracleFromSimulator:
         if not math.isfinite(reward):
             raise ValueError(f"simulate must return a finite number; got {reward} at x={x.tolist()}, n={n}")
         return reward
+
+
+def required_periods(max_error: float, delta: float, gamma: tuple[float, float]) -> int:
+    r"""Return how long a comparison must be: the least even n with an error of at most `max_error`.
+
+    .. math:: n = \max\bigl(2, \lceil (\gamma_1 + \gamma_2 \ln(1/\delta)) / \mathrm{max\_error}^2 \rceil\bigr)
+
+    rounded up to an even number, so that both points get half. It is the sample size of an A/B test that is
+    to err by no more with probability :math:`1 - \delta`; splitting it into shorter tests would not do.
+
+    Parameters
+    ----------
+    max_error : float > 0
+    delta : float in (0, 1)
+        Probability of a larger error.
+    gamma : (float, float)
+        Constants of the oracle.
+
+    Returns
+    -------
+    n : int
+
+    Raises
+    ------
+    ValueError
+        For an impossible argument.
+
+    Examples
+    --------
+    >>> required_periods(0.1, 0.05, (0.0, 0.16))
+    48
+    """
+    max_error = check_real("max_error", max_error, low=0.0, closed="neither")
+    delta = check_real("delta", delta, low=0.0, high=1.0, closed="neither")
+    gamma1, gamma2 = check_gamma(gamma)
+    needed = math.ceil((gamma1 + gamma2 * math.log(1.0 / delta)) / max_error**2)
+    return max(2, needed + needed % 2)
 
 
 def check_gamma(gamma: Any) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from mlpapers.bandits.oracle import Point
 from mlpapers.bandits.penalty import EstimatedKnapsack, LinearKnapsack
-from mlpapers.bandits.policy import BanditPolicy, Session
+from mlpapers.bandits.policy import BanditPolicy, PolicyMismatchError, Session
 from mlpapers.bandits.proximal import InexactProximalGradient
 from mlpapers.bandits.tournament import TournamentLinUCB
 from mlpapers.core.validation import check_choice, check_real
@@ -28,12 +28,15 @@ class PairwiseComparisonBandit(BanditPolicy):
     Parameters
     ----------
     mode : {"auto", "smooth", "strongly_concave"}
-        "auto" is "strongly_concave" iff `sigma` and `M` are given or the oracle declares them in ``hints``.
+        "auto" is "strongly_concave" iff `sigma` and `M` are given or the oracle declares them in ``hints``,
+        or `sigma` is "auto".
     smoothness_order : int >= 1
         k of the smooth procedure.
-    sigma, M : float, optional
-        Strong concavity, and the bound on the derivatives; given ones win over declared ones. The smooth
-        procedure takes M = 1 where it is not known.
+    sigma : float or "auto", optional
+        Strong concavity; "auto" estimates it, and M unless that is given.
+    M : float, optional
+        The bound on the derivatives. Given constants win over declared ones; the smooth procedure takes
+        M = 1 where it is not known.
     width_scale : float
         See :class:`TournamentLinUCB`.
     n_init : int, optional
@@ -50,7 +53,7 @@ class PairwiseComparisonBandit(BanditPolicy):
         self,
         mode: str = "auto",
         smoothness_order: int = 2,
-        sigma: float | None = None,
+        sigma: float | str | None = None,
         M: float | None = None,
         width_scale: float = 0.25,
         n_init: int | None = None,
@@ -91,7 +94,9 @@ class PairwiseComparisonBandit(BanditPolicy):
         check_choice("mode", self.mode, _MODES)
         if self.M is not None:
             check_real("M", self.M, low=0.0, closed="neither")
-        if self.sigma is not None:
+        if isinstance(self.sigma, str):
+            check_choice("sigma", self.sigma, ("auto",))
+        elif self.sigma is not None:
             check_real("sigma", self.sigma, low=0.0, high=self.M, closed="right" if self.M else "neither")
         self._smooth(self.M or 1.0)._validate()
         self._concave(1.0, 1.0)._validate()
@@ -101,8 +106,8 @@ class PairwiseComparisonBandit(BanditPolicy):
         sigma, M = self._constants(hints)
         chosen: BanditPolicy
         if self.is_strongly_concave(hints):
-            if sigma is None or M is None:
-                raise ValueError(
+            if sigma is None or (M is None and sigma != "auto"):
+                raise PolicyMismatchError(
                     "sigma and M must be given for mode='strongly_concave': the oracle declares none"
                 )
             chosen = self._concave(sigma, M)
@@ -114,11 +119,13 @@ class PairwiseComparisonBandit(BanditPolicy):
     def is_strongly_concave(self, hints: Mapping[str, float]) -> bool:
         """Return whether the strongly concave procedure runs on an oracle that declares `hints`."""
         if self.mode == "auto":
-            return None not in self._constants(hints)
+            return self.sigma == "auto" or None not in self._constants(hints)
         return self.mode == "strongly_concave"
 
-    def _constants(self, hints: Mapping[str, float]) -> tuple[float | None, float | None]:
+    def _constants(self, hints: Mapping[str, float]) -> tuple[float | str | None, float | None]:
         """Return sigma and M: the given ones, else the declared ones."""
+        if self.sigma == "auto":
+            return self.sigma, self.M
         sigma = hints.get("sigma") if self.sigma is None else self.sigma
         M = hints.get("smoothness") if self.M is None else self.M
         return sigma, M
@@ -136,7 +143,7 @@ class PairwiseComparisonBandit(BanditPolicy):
             max_cells=self.max_cells,
         )
 
-    def _concave(self, sigma: float, M: float) -> InexactProximalGradient:
+    def _concave(self, sigma: float | str, M: float | None) -> InexactProximalGradient:
         return InexactProximalGradient(
             sigma,
             M,

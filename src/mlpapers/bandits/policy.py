@@ -18,9 +18,13 @@ from mlpapers.bandits.result import RegretResult
 from mlpapers.core.parallel import parallel_map, spawn_seeds
 from mlpapers.core.validation import check_int, check_workers
 
-__all__ = ["BanditPolicy", "Session"]
+__all__ = ["BanditPolicy", "PolicyMismatchError", "Session"]
 
 _N_CHECKPOINTS = 61
+
+
+class PolicyMismatchError(ValueError):
+    """A policy needs something that the system it is to run on does not offer."""
 
 
 class Session:
@@ -57,6 +61,11 @@ class Session:
         """Periods played."""
         return self.horizon - self.remaining
 
+    @property
+    def clock(self) -> int:
+        """Periods played when a query is logged."""
+        return self.t
+
     def compare(
         self, x: Point, x_prime: Point, n: int, *, phase: int = 0, n_cells: int = 0
     ) -> ComparisonResult | None:
@@ -71,7 +80,16 @@ class Session:
             return None
         width = float(np.sqrt((self.gamma1 + self.gamma2 * np.log(max(self.horizon, 2))) / result.n))
         self.rows.append(
-            (self.t, phase, tuple(x.tolist()), tuple(x_prime.tolist()), result.n, result.diff, width, n_cells)
+            (
+                self.clock,
+                phase,
+                tuple(x.tolist()),
+                tuple(x_prime.tolist()),
+                result.n,
+                result.diff,
+                width,
+                n_cells,
+            )
         )
         return result
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlpapers.bandits.oracle import Point
+from mlpapers.bandits._curvature import Curvature, three_points
+from mlpapers.bandits.oracle import ComparisonResult, Point
 from mlpapers.bandits.penalty import EstimatedKnapsack, LinearKnapsack, knapsack_prox
-from mlpapers.bandits.policy import BanditPolicy, Session, start_point
-from mlpapers.core.validation import check_bool, check_int, check_real
+from mlpapers.bandits.policy import BanditPolicy, PolicyMismatchError, Session, start_point
+from mlpapers.core.validation import check_bool, check_choice, check_int, check_real
 
 __all__ = ["InexactProximalGradient"]
 
@@ -36,8 +37,12 @@ class InexactProximalGradient(BanditPolicy):
 
     Parameters
     ----------
-    sigma, M : float
-        Strong concavity and smoothness in the coordinates of the unit cube; 0 < sigma <= M.
+    sigma : float or "auto"
+        Strong concavity in the coordinates of the unit cube; 0 < sigma <= M. "auto" estimates it, and M where
+        that is None, from three-point comparisons: every gradient then takes two queries a coordinate
+        instead of one, and a first few tell the order of magnitude.
+    M : float, optional
+        Smoothness; needed unless sigma is "auto".
     c_h : float > 0
     ratio : float > 1
         Growth of n between epochs.
@@ -60,8 +65,8 @@ class InexactProximalGradient(BanditPolicy):
 
     def __init__(
         self,
-        sigma: float,
-        M: float,
+        sigma: float | str,
+        M: float | None = None,
         c_h: float = 0.6,
         ratio: float = 2.0,
         n_init: int | None = None,
@@ -85,8 +90,13 @@ class InexactProximalGradient(BanditPolicy):
         return {**super().__mlpapers_example__(), "params": {"sigma": 4.0, "M": 4.0}}
 
     def _validate(self) -> None:
-        M = check_real("M", self.M, low=0.0, closed="neither")
-        check_real("sigma", self.sigma, low=0.0, high=M, closed="right")
+        if isinstance(self.sigma, str):
+            check_choice("sigma", self.sigma, ("auto",))
+        if self.M is None and self.sigma != "auto":
+            raise ValueError("M must be given unless sigma='auto'; got None")
+        M = None if self.M is None else check_real("M", self.M, low=0.0, closed="neither")
+        if self.sigma != "auto":
+            check_real("sigma", self.sigma, low=0.0, high=M, closed="right")
         check_real("c_h", self.c_h, low=0.0, closed="neither")
         check_real("ratio", self.ratio, low=1.0, closed="neither")
         check_real("h_max", self.h_max, low=0.0, high=0.5, closed="right")
@@ -111,9 +121,6 @@ class _Ascent:
         d = session.dim
         self.x = start_point(policy.x0, d)
         self.gam = (session.gamma1 + session.gamma2) / 4.0
-        self.eta = 1.0 / policy.M
-        contraction = -math.log(max(1e-3, 1.0 - self.eta * policy.sigma))
-        self.n_steps = max(1, math.ceil(0.25 * math.log(policy.ratio) / contraction))
         self.g = np.zeros(d)
         self.reduced = np.zeros(d)
         self.checked = np.zeros(d)
@@ -125,18 +132,23 @@ class _Ascent:
         if self.estimated:
             capacity = getattr(session.oracle, "capacity_left", None)
             if capacity is None:
-                raise ValueError("psi=EstimatedKnapsack needs an oracle with capacity_left")
+                raise PolicyMismatchError("psi=EstimatedKnapsack needs an oracle with capacity_left")
             # Short queries even late, so that the capacity is re-solved often in the second half.
             self.n_longest = max(8, session.horizon // (16 * d))
             self.J = np.zeros((np.size(capacity), d))
             self.use = np.zeros(np.size(capacity))
+        self.n_init = int(policy.n_init or max(8, math.ceil(self.gam)))
+        self.curvature = (
+            None if policy.sigma != "auto" else Curvature(session, self.x, policy.h_max, self.n_init)
+        )
+        self._choose_constants()
 
     def run(self) -> Point:
         """Play all periods and return the last iterate; with an estimated knapsack, the late ones' average.
 
         What is left of the capacity in the last periods is mostly noise, and so are the last iterates.
         """
-        n = float(self.policy.n_init or max(8, math.ceil(self.gam)))
+        n = float(self.n_init)
         epoch = 0
         while True:
             length = int(min(n, self.n_longest))
@@ -146,39 +158,82 @@ class _Ascent:
                 periods = max(self.session.t - max(begun, self.session.horizon // 2), 0)
                 self.late, self.late_periods = self.late + periods * x, self.late_periods + periods
                 if not goes_on:
-                    return self.late / self.late_periods if self.estimated else self.x
+                    return self.late / self.late_periods if self.late_periods and self.estimated else self.x
+            self._choose_constants()
             epoch, n = epoch + 1, n * self.policy.ratio
+
+    def _choose_constants(self) -> None:
+        """Set the curvature that decides h, the step eta, and the steps of an epoch."""
+        sigma, M = self.policy.sigma, self.policy.M
+        if self.curvature is None:
+            assert M is not None
+            self.M, self.eta = M, 1.0 / M
+        else:
+            H = self.curvature.values
+            self.M = float(H.max()) if M is None else M
+            # Curvatures along the axes bound the largest one in any direction only through their sum.
+            self.eta = 1.0 / (float(H.sum()) if M is None else M)
+            sigma = min(float(H.min()), self.M)
+        contraction = -math.log(max(1e-3, 1.0 - self.eta * float(sigma)))
+        self.n_steps = max(1, math.ceil(0.25 * math.log(self.policy.ratio) / contraction))
 
     def _step(self, n: int, epoch: int) -> bool:
         """Estimate the gradient and move; False where the periods have run out."""
         p = self.policy
-        h = p.c_h * math.sqrt(2.0) * (self.gam / n) ** 0.25 / math.sqrt(p.M)
+        h = p.c_h * math.sqrt(2.0) * (self.gam / n) ** 0.25 / math.sqrt(self.M)
         h = max(min(p.h_max, h), _SMALLEST_STEP)
         asked, uses = False, []
         for i in range(self.x.size):
             length, step = self._how_to_query(i, n, h)
             if length == 0:
                 continue
-            upper, lower = self.x.copy(), self.x.copy()
-            upper[i], lower[i] = min(1.0, self.x[i] + step), max(0.0, self.x[i] - step)
-            answer = self.session.compare(upper, lower, length, phase=epoch)
-            if answer is None:
+            use = (
+                self._pair(i, length, step, epoch)
+                if self.curvature is None
+                else self._triple(i, length, step, epoch)
+            )
+            if use is None:
                 return False
-            asked, gap = True, upper[i] - lower[i]
-            self.g[i] = answer.diff / gap
+            asked = True
             self.checked[i] = self.session.t
-            if self.estimated:
-                if answer.aux is None:
-                    raise ValueError("psi=EstimatedKnapsack needs an oracle whose answers have aux")
-                self.J[:, i] = (answer.aux[0] - answer.aux[1]) / gap
-                middle = 0.5 * (upper[i] + lower[i]) - self.x[i]
-                uses.append(0.5 * (answer.aux[0] + answer.aux[1]) - self.J[:, i] * middle)
+            uses.append(use)
         if not asked and self.session.play(self.x, n) is None:
             return False
-        if uses:
+        if uses and self.estimated:
             self.use = np.mean(uses, axis=0)
         self._move()
         return self.session.remaining > 0
+
+    def _pair(self, i: int, n: int, h: float, epoch: int) -> Array | None:
+        """Estimate coordinate i's derivative from one query; return the consumption at x, None at the end."""
+        upper, lower = self.x.copy(), self.x.copy()
+        upper[i], lower[i] = min(1.0, self.x[i] + h), max(0.0, self.x[i] - h)
+        answer = self.session.compare(upper, lower, n, phase=epoch)
+        if answer is None:
+            return None
+        gap = upper[i] - lower[i]
+        self.g[i] = answer.diff / gap
+        if not self.estimated:
+            return np.empty(0)
+        above, below = _consumption(answer)
+        self.J[:, i] = (above - below) / gap
+        return 0.5 * (above + below) - self.J[:, i] * (0.5 * (upper[i] + lower[i]) - self.x[i])
+
+    def _triple(self, i: int, n: int, h: float, epoch: int) -> Array | None:
+        """Do the same with two queries around a middle that leaves room for h, which show curvature, too."""
+        assert self.curvature is not None
+        answers = three_points(self.session, self.x, i, n, h, epoch)
+        if answers is None:
+            return None
+        middle, up, down = answers
+        H = self.curvature.add(i, (down.diff - up.diff) / h**2, n * h**4)
+        aside = self.x[i] - middle
+        self.g[i] = 0.5 * (up.diff + down.diff) / h - H * aside
+        if not self.estimated:
+            return np.empty(0)
+        (above, first), (second, below) = _consumption(up), _consumption(down)
+        self.J[:, i] = 0.5 * (above - below) / h
+        return 0.5 * (first + second) + self.J[:, i] * aside
 
     def _how_to_query(self, i: int, n: int, h: float) -> tuple[int, float]:
         """Return length and step of coordinate i's query; length 0 means that it can be skipped."""
@@ -211,3 +266,9 @@ class _Ascent:
             self.capacity = np.asarray(oracle.capacity_left) / max(self.session.remaining, 1)
         bound = self.capacity - self.use + self.J @ self.x
         return knapsack_prox(self.x, self.g, self.eta, self.J, bound, psi.rho)
+
+
+def _consumption(answer: ComparisonResult) -> tuple[Array, Array]:
+    if answer.aux is None:
+        raise PolicyMismatchError("psi=EstimatedKnapsack needs an oracle whose answers have aux")
+    return answer.aux

@@ -8,8 +8,11 @@ import numpy as np
 import pandas as pd
 
 from mlpapers.bandits import (
+    BanditPolicy,
     BlindNRM,
     EstimatedKnapsack,
+    ExploreThenCommit,
+    GridUCB,
     InexactProximalGradient,
     NetworkRevenueEnv,
     PricingInventoryEnv,
@@ -76,6 +79,49 @@ def consistent_inventory_oracle(scale: Scale, seed: int) -> Evidence:
         Measurement("error of observed profits at the same prices", abs(naive), ">=", 0.04),
     ]
     return Evidence(measurements, table=pd.DataFrame(rows))
+
+
+@PAPER.claim(
+    "b10",
+    "Pricing with inventory: regret of the order of the root of the horizon, level with a method that is "
+    "told the form of demand and tuned in hindsight.",
+    source="abstract (joint pricing and inventory replenishment); targets derived",
+)
+def pricing_and_inventory(scale: Scale, seed: int) -> Evidence:
+    env, horizons, R = PricingInventoryEnv(), (10**4, 10**5, 10**6), 20 if scale == "full" else 4
+    regret = final_regrets(InexactProximalGradient(18.0, 34.3, x0=0.25), env, horizons, R, [seed, 10])
+    row = slope_row(horizons, regret)
+    ours = float(regret[-1].mean())
+    sweep = [(degree, share) for degree in (1, 2, 3) for share in (0.25, 0.5, 1.0, 2.0, 4.0)]
+    if scale == "quick":
+        sweep = [(1, 0.5), (1, 1.0), (2, 1.0), (3, 1.0), (3, 4.0)]
+    rows = [{"policy": "InexactProximalGradient", **row}]
+
+    def at_the_end(policy: BanditPolicy, label: str) -> float:
+        mean = float(final_regrets(policy, env, horizons[-1:], R, [seed, 10]).mean())
+        rows.append({"policy": label, "R(1e+06)": mean})
+        return mean
+
+    commit = [
+        at_the_end(
+            ExploreThenCommit(degree=degree, explore_scale=share), f"ExploreThenCommit({degree}, {share:g})"
+        )
+        for degree, share in sweep
+    ]
+    grid = at_the_end(GridUCB(), "GridUCB, default")
+    if scale == "full":
+        at_the_end(GridUCB(n_arms=8, exploration=0.5), "GridUCB, tuned in hindsight")
+    return Evidence(
+        [
+            Measurement("slope", row["slope"], "<=", 0.55),
+            Measurement("ours / best explore-then-commit at T=1e6", ours / min(commit), "<=", 1.5),
+            Measurement("ours / GridUCB (default) at T=1e6", ours / grid, "<=", 0.1),
+        ],
+        table=pd.DataFrame(rows),
+        notes="No win over a well-tuned explore-then-commit is claimed: its best setting, chosen in "
+        "hindsight, is a tie. Ours is told sigma and M, explore-then-commit a polynomial of the right kind. "
+        "GridUCB is not tuned; the table shows a better setting at scale full.",
+    )
 
 
 @PAPER.claim(
