@@ -205,7 +205,7 @@ def run_all(chosen: Sequence[Setting], variants: Sequence[str], **options: Any) 
 def alternating_ascent(scale: Scale, seed: int) -> Evidence:
     """Alternate ascent and descent until the forget rows have the retrained network's loss."""
     quick = scale == "quick"
-    n_settings = 4 if quick else 32
+    n_settings = 8 if quick else 32
     noisy = settings(scale, 0.3, seed)[:n_settings]
     options = {"lr": 0.05, "retain_steps": 4, "n_steps": 300}
     frames = {0.3: run_all(noisy, ["uniform", "forget+retain"] if quick else list(VARIANTS), **options)}
