@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mlpapers import core as core
     from mlpapers import datasets as datasets
     from mlpapers import fairness as fairness
+    from mlpapers import optim as optim
     from mlpapers import testing as testing
     from mlpapers import unlearning as unlearning
     from mlpapers import valuation as valuation
@@ -24,6 +25,7 @@ __getattr__, __dir__, __all__ = attach(
         "core": None,
         "datasets": None,
         "fairness": None,
+        "optim": None,
         "papers": "core.paper",
         "reproduce": "core.reproduce",
         "testing": None,

@@ -1,0 +1,316 @@
+"""Double variance reduction: increments against sampling noise, a memory against that of directions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpapers.optim._directions import Block, CoordinateBlock, FrameBlock
+from mlpapers.optim._estimators import Estimator
+from mlpapers.optim._oracle import Probe
+from mlpapers.optim._run import Run
+
+__all__ = ["AdaptiveDVR", "FixedDVR", "Increment"]
+
+Array = NDArray[np.float64]
+
+# Below this share of the largest curvature seen, an estimate is noise or negative curvature.
+_LEAST_CURVATURE = 0.05
+_LEAST_DISTANCE = 0.05
+
+
+class Increment:
+    """What one batch of pairs said: the change of the gradient, and what comes free with it.
+
+    Attributes
+    ----------
+    change : ndarray of shape (d,)
+        Unbiased estimate of grad f(x) - grad f(x_old).
+    spread : float
+        Estimate of (1/n) sum |grad f_i(x) - grad f_i(x_old)|^2.
+    here : ndarray of shape (d,)
+        Estimate of grad f(x) from the same pairs.
+    variance : float
+        Estimate of (1/n) sum |grad f_i(x) - grad f(x)|^2.
+    size : int
+        Pairs used.
+    """
+
+    def __init__(self, run: Run, x_old: Array, b: int) -> None:
+        g = run.settings.directions_per_sample
+        m = max(1, -(-b // g))
+        probe, old = run.probe(run.x), run.probe(x_old)
+        limit = run.oracle.remaining
+        # A batch that the budget cannot pay is cut to what it can: all base values may be new.
+        per_function = 4 * g if run.oracle.central else 2 * (1 + g)
+        if m * per_function > limit:
+            m, run.shrunk = int(limit // per_function), True
+            if m == 0:
+                run.oracle.charge(per_function)
+        idx = np.repeat(run.draw_functions(m), g)
+        block = run.directions.pairs(m * g)
+        new = probe.differences(idx, block)
+        change = new - old.differences(idx, block, probe.mu)
+        good = np.isfinite(change)
+        if not good.all():
+            new, change, block = new[good], change[good], block.take(good)
+        self.size = len(change)
+        scale = run.directions.scale
+        self.change, self.here = np.zeros(run.d), np.zeros(run.d)
+        self.spread = self.variance = 0.0
+        if not self.size:
+            return
+        block.add(self.change, change * (scale / self.size))
+        self.spread = scale * float(np.mean(change * change))
+        self.variance = scale * float(np.var(new))
+        self._mean_here(run, block, new, scale)
+
+    def _mean_here(self, run: Run, block: Block, new: Array, scale: float) -> None:
+        if not isinstance(block, CoordinateBlock | FrameBlock):
+            block.add(self.here, new * (scale / self.size))
+            return
+        count = np.bincount(block.k, minlength=run.directions.span)
+        sums = np.bincount(block.k, new, minlength=run.directions.span)
+        means = np.divide(sums, count, out=np.zeros_like(sums), where=count > 0)
+        run.directions.everything().add(self.here, means)
+
+
+def refresh_memory(run: Run, probe: Probe, v: Array, l: int, m: int, memory: str) -> tuple[Array, Array, int]:
+    """Ask l directions of m functions; return the memory, the estimate for the LMO, and l as used.
+
+    "project" replaces the components; "average" moves towards them; "unbiased" adds the whole innovation to
+    what the LMO sees while the memory is averaged.
+    """
+    per_direction = m * (2 if run.oracle.central else 1)
+    rows = run.subsample(m)
+    fixed = 0 if run.oracle.central else probe.unknown(rows)
+    if fixed + l * per_direction > run.oracle.remaining:
+        l, run.shrunk = int((run.oracle.remaining - fixed) // per_direction), True
+        if l < 1:
+            return v, v, 0
+    block = run.directions.refresh(l)
+    delta, _ = probe.means(block, rows)
+    v, innovation = v.copy(), delta - block.dots(v)
+    if memory == "project":
+        if run.directions.is_random:
+            U = block.U  # type: ignore[attr-defined]
+            innovation = np.linalg.pinv(U @ U.T) @ innovation
+        block.add(v, innovation)
+        return v, v, l
+    # The factor of least expected error: a frame's directions are orthogonal, random ones only on average.
+    damping = {"gaussian": run.d + 1.0 + l, "sphere": (run.d + l - 1.0) / run.d}.get(run.directions.kind, 1.0)
+    seen = v.copy()
+    # E[u u'] is I for Gaussian and I/d for unit directions.
+    block.add(seen, innovation * (run.directions.scale / l))
+    block.add(v, innovation / damping)
+    return v, (seen if memory == "unbiased" else v), l
+
+
+class FixedDVR(Estimator):
+    r"""The scheduled form: rho_t = max(2/(E sqrt n), min(1, 2/(t+1))), b_t = d/(rho_t E^2).
+
+    .. math:: E|v_t - \nabla f(x_t)|^2
+              \le (1 - \rho)\bigl[E|v_{t-1} - \nabla f(x_{t-1})|^2 + d \Delta_t^2/b\bigr]
+    """
+
+    kept = (*Estimator.kept, "credit")
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self.credit = 0.0
+
+    @property
+    def least_cost(self) -> int:
+        return self.start_cost() or self.run.oracle.cost
+
+    def estimate(self) -> Array:
+        run, s = self.run, self.run.settings
+        if self.x_old is None:
+            self.x_old = run.x
+            self.rho, self.stage = 1.0, "start"
+            return self.start()
+        rho, b, l = self._plan()
+        whole = rho >= 1.0 and s.memory == "project" and not run.directions.is_random
+        if not whole:
+            increment = Increment(run, self.x_old, b)
+            self.v = self.v + increment.change
+            self.batch = increment.size
+        v = self.v
+        count = self._refreshes(rho, l)
+        if count:
+            m = self._functions()
+            self.v, v, count = refresh_memory(run, run.probe(run.x), self.v, count, m, s.memory)
+            run.n_full_gradients += m == run.n and count == run.directions.span
+        self.rho, self.stage = rho, "refresh" if count else "increment"
+        self.x_old = run.x
+        return v
+
+    def _plan(self) -> tuple[float, int, int]:
+        """Return rho, pairs and directions of this step."""
+        run, s = self.run, self.run.settings
+        span = run.directions.span
+        base = min(1.0, 2.0 / (s.E * math.sqrt(run.n)))
+        rho = base if s.constant_rate else max(base, min(1.0, 2.0 / (run.t + 1.0)))
+        if s.refresh_prob is not None:
+            l = s.n_directions or max(1, math.ceil(base * span))
+            rho = s.refresh_prob * l / span
+        else:
+            l = s.n_directions or max(1, math.ceil(rho * span))
+        b = s.batch_size or max(1, math.ceil(span / (rho * s.E**2)))
+        return rho, b, l
+
+    def _refreshes(self, rho: float, l: int) -> int:
+        """Return how many directions are asked in this step."""
+        run = self.run
+        if run.settings.refresh == "bernoulli":
+            return l if run.coins.random() < rho * run.directions.span / l else 0
+        self.credit += rho * run.directions.span
+        # Sums of shares such as 1/sqrt(n) fall short of a whole number by rounding.
+        count = min(math.floor(self.credit + 1e-9), run.directions.span)
+        self.credit = min(self.credit - count, float(run.directions.span))
+        return count
+
+    def _functions(self) -> int:
+        run, s = self.run, self.run.settings
+        if s.warmup == "none":
+            return run.n
+        return min(run.n, math.ceil(s.m0 * (run.t + 1.0) ** 2))
+
+
+class AdaptiveDVR(Estimator):
+    """The variance ledger: V, sigma2, delta2 and Cf from queries already made decide what is asked next.
+
+    The accuracy asked for is that at which the estimate's error in <v, x - s> stays below half of the
+    curvature term gamma Cf, which the step pays anyway. It is never derived from the estimated gap, which
+    noise inflates.
+    """
+
+    kept = (*Estimator.kept, "sigma2", "delta2", "Cf", "Cf_top", "credit")
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self.sigma2 = 0.0
+        self.delta2 = math.nan
+        self.Cf = math.nan
+        self.Cf_top = 0.0
+        self.credit = 0.0
+
+    @property
+    def least_cost(self) -> int:
+        return self.start_cost() or self.run.oracle.cost
+
+    def estimate(self) -> Array:
+        run = self.run
+        if self.x_old is None:
+            self._start()
+        else:
+            self._next()
+        self.x_old = run.x
+        return self.v
+
+    def _start(self) -> None:
+        run = self.run
+        if run.settings.init == "zero":
+            self.start()
+            self.V, self.stage = math.inf, "start"
+            return
+        m = run.n if run.settings.init == "full" else min(run.n, run.settings.m0)
+        self._fresh(m)
+        self.stage = "start"
+
+    def _target(self) -> float:
+        """Return eta2, the mean squared error to aim at."""
+        run, s = self.run, self.run.settings
+        # Before anything is known of the curvature, the gap at the starting point bounds it.
+        Cf = self.Cf if not math.isnan(self.Cf) else max(run.first_gap, 0.0)
+        Cf = max(Cf, _LEAST_CURVATURE * self.Cf_top)
+        distance = max(run.distance, _LEAST_DISTANCE * run.D, np.finfo(float).tiny)
+        c, kappa = s.option("c", 1.0), s.option("kappa", 2.0)
+        accuracy = run.directions.span * (c * self.gamma() * Cf / (kappa * distance)) ** 2
+        return max(accuracy, 2e-6 * self.sigma2 / run.n, np.finfo(float).tiny)
+
+    def _next(self) -> None:
+        run, s, span = self.run, self.run.settings, self.run.directions.span
+        eta2 = self._target()
+        wanted = 2.0 * self.sigma2 / eta2
+        move = run.gamma**2
+        if math.isnan(self.delta2):
+            # Paired differences say what two separate estimates cannot: how the gradient changed.
+            rho, b = 0.5, span * max(1, min(run.n // 4, s.m0 // 2))
+        else:
+            change = self.delta2 * move
+            rho = math.sqrt(2.0 * change / (eta2 * max(min(run.n, wanted), 1.0)))
+            rho = min(max(rho, 1e-3), 1.0)
+            if 4.0 * eta2 < self.V:
+                rho = max(rho, 1.0 - eta2 / self.V)
+            b = max(span, math.ceil(min(span * change / (2.0 * rho * eta2), 4.0 * run.n * span)))
+        self.rho = rho
+        if rho > 0.6 or (4 * b > run.n * span and not math.isnan(self.delta2)):
+            self._fresh(min(run.n, max(1, math.ceil(wanted))))
+            return
+        if wanted < run.n:
+            b = max(b, math.ceil(rho * span * self.sigma2 / eta2))
+        increment = Increment(run, self.x_old, b)  # type: ignore[arg-type]
+        self.batch = increment.size
+        self.V += increment.spread * span / max(increment.size, 1)
+        if move > 0.0:
+            self.delta2 = self._mix(self.delta2, increment.spread / move, 0.3)
+        self.v = self.v + increment.change
+        self._learn_curvature(increment.change)
+        if wanted < run.n:
+            self._filter(increment)
+        else:
+            self._refresh(rho)
+
+    def _fresh(self, m: int) -> None:
+        """Estimate all directions anew on m functions."""
+        run = self.run
+        cost = self.full_cost(m)
+        if cost > run.oracle.remaining:
+            m, run.shrunk = max(1, int(run.oracle.remaining * m // cost)), True
+        self.v, variance = run.full(run.probe(run.x), m)
+        if not math.isnan(variance):
+            self.sigma2 = variance
+        self.V = self.sigma2 * max(1.0 / m - 1.0 / run.n, 0.0)
+        self.rho, self.batch, self.stage = 1.0, m, "fresh"
+
+    def _filter(self, increment: Increment) -> None:
+        """Mix in the gradient that the same pairs estimate, with the Kalman gain."""
+        span = self.run.directions.span
+        self.sigma2 = 0.8 * self.sigma2 + 0.2 * increment.variance
+        R = span * self.sigma2 / max(increment.size, 1)
+        if self.V + R > 0.0:
+            k = self.V / (self.V + R)
+            self.v = self.v + k * (increment.here - self.v)
+            self.V = k * R
+        self.stage = "stochastic"
+
+    def _refresh(self, rho: float) -> None:
+        """Replace some components by exact ones; what they were off by recalibrates V."""
+        run, span = self.run, self.run.directions.span
+        self.credit += rho * span
+        count = min(math.floor(self.credit), span)
+        self.stage = "finite-sum"
+        if not count:
+            return
+        self.credit -= count
+        old = self.v
+        self.v, _, count = refresh_memory(run, run.probe(run.x), old, count, run.n, "project")
+        if count:
+            error = span / count * float(np.sum((self.v - old) ** 2))
+            self.V = (0.8 * self.V + 0.2 * error) * (1.0 - count / span)
+
+    def _learn_curvature(self, change: Array) -> None:
+        """Take in |<change, dx>|/gamma^2 of paired differences; of separate estimates it would be noise."""
+        run = self.run
+        if run.dx is None or not run.gamma > 0.0:
+            return
+        curvature = abs(float(change @ run.dx)) / run.gamma**2
+        self.Cf = self._mix(self.Cf, curvature, 0.1)
+        self.Cf_top = max(self.Cf_top, curvature)
+
+    @staticmethod
+    def _mix(old: float, new: float, share: float) -> float:
+        return new if math.isnan(old) else (1.0 - share) * old + share * new

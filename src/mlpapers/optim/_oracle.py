@@ -1,0 +1,208 @@
+"""The counting oracle: every value of every f_i is charged once, and never beyond the budget."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpapers.core.parallel import chunk_slices
+from mlpapers.optim._directions import Block
+from mlpapers.optim.finite_sum import FiniteSum
+
+__all__ = ["BudgetExhaustedError", "Oracle", "Probe"]
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class BudgetExhaustedError(Exception):
+    """What was asked for costs more than what is left of the budget; nothing was evaluated."""
+
+
+class Oracle:
+    """Counts the queries of a FiniteSum.
+
+    Parameters
+    ----------
+    fun : FiniteSum
+    d : int
+    max_queries : int or None
+    fd : {"forward", "central"}
+    mu : float or "auto"
+        Radius of the differences.
+    chunk_size : int
+    n_jobs : int or None
+    on_nan : {"raise", "skip"}
+    contraction : (ndarray, float) or None
+        Center and inradius r of the feasible set: queries are then made at (1 - a) x + a center + mu u with
+        a = min(1, mu / r), which never leaves it.
+    """
+
+    def __init__(
+        self,
+        fun: FiniteSum,
+        d: int,
+        *,
+        max_queries: int | None,
+        fd: str = "forward",
+        mu: float | str = "auto",
+        chunk_size: int = 65536,
+        n_jobs: int | None = None,
+        on_nan: str = "raise",
+        contraction: tuple[Array, float] | None = None,
+    ) -> None:
+        self.fun, self.d, self.n = fun, d, fun.n_functions
+        self.max_queries, self.fd, self.mu = max_queries, fd, mu
+        self.chunk_size, self.n_jobs, self.on_nan = chunk_size, n_jobs, on_nan
+        self.contraction = contraction
+        self.n_queries = 0
+        self.n_bad = 0
+
+    @property
+    def remaining(self) -> float:
+        """Queries left."""
+        return math.inf if self.max_queries is None else self.max_queries - self.n_queries
+
+    @property
+    def central(self) -> bool:
+        """Whether differences are central."""
+        return self.fd == "central"
+
+    @property
+    def cost(self) -> int:
+        """Queries of one difference where no value is shared."""
+        return 2
+
+    def charge(self, count: int) -> None:
+        """Count `count` queries, or raise BudgetExhaustedError."""
+        if count > self.remaining:
+            raise BudgetExhaustedError
+        self.n_queries += count
+
+    def at(self, x: Array) -> Probe:
+        """Return the functions around x."""
+        return Probe(self, x)
+
+    def radius(self, x: Array, probe: Probe) -> float:
+        """Return mu for differences at x."""
+        if not isinstance(self.mu, str):
+            return float(self.mu)
+        if self.fun.dtype is None:
+            # The precision of the objective is known from its first value only.
+            probe.base(np.zeros(1, dtype=np.int64))
+        eps = float(np.finfo(self.fun.dtype or np.float64).eps)
+        return (eps ** (1.0 / 3.0) if self.central else math.sqrt(eps)) * max(1.0, float(np.abs(x).max()))
+
+
+class Probe:
+    """The functions around one point, with the values that are known there."""
+
+    def __init__(self, oracle: Oracle, x: Array) -> None:
+        self.oracle, self.x = oracle, x
+        self.known: NDArray[np.bool_] | None = None
+        self.values = np.zeros(0)
+        self.point = oracle.fun._point(x, oracle.chunk_size, oracle.n_jobs)
+        self.mu = oracle.radius(x, self)
+        if oracle.contraction is not None:
+            center, room = oracle.contraction
+            share = min(1.0, self.mu / room)
+            self.point = oracle.fun._point(
+                (1.0 - share) * x + share * center, oracle.chunk_size, oracle.n_jobs
+            )
+            self.known = None
+
+    def base(self, idx: Ints) -> Array:
+        """Return f_i here; values that are known cost nothing."""
+        if self.known is None:
+            self.known, self.values = np.zeros(self.oracle.n, dtype=bool), np.zeros(self.oracle.n)
+        new = idx[~self.known[idx]]
+        if new.size:
+            wanted = np.unique(new)
+            self.oracle.charge(len(wanted))
+            values = self.point.base(wanted)
+            self._check(values, wanted)
+            self.values[wanted] = values
+            self.known[wanted] = True
+        return self.values[idx]
+
+    def unknown(self, idx: Ints) -> int:
+        """Return how many of the functions have no known value here."""
+        distinct = np.unique(idx)
+        return len(distinct) if self.known is None else int((~self.known[distinct]).sum())
+
+    def differences(self, idx: Ints, block: Block, mu: float | None = None) -> Array:
+        """Return D_i(x; u) of the pairs, shape (m,); NaN for a bad pair that is to be skipped."""
+        mu = self.mu if mu is None else mu
+        if self.oracle.central:
+            self.oracle.charge(2 * len(idx))
+            out = self.point.pairs(idx, block, mu, None) / (2.0 * mu)
+        else:
+            base = self.base(idx)
+            self.oracle.charge(len(idx))
+            out = self.point.pairs(idx, block, mu, base) / mu
+        self._check(out, idx)
+        return out
+
+    def means(self, block: Block, rows: Ints, mu: float | None = None) -> tuple[Array, Array]:
+        """Return mean and mean square over the functions `rows` of D_i(x; u_j), each of shape (l,)."""
+        oracle, m = self.oracle, len(rows)
+        mu = self.mu if mu is None else mu
+        scale = 2.0 * mu if oracle.central else mu
+        base = None if oracle.central else self.base(rows)
+        oracle.charge((2 if oracle.central else 1) * m * len(block))
+        if oracle.on_nan == "skip":
+            return self._means_of_good(block, rows, base, mu, scale)
+        mean, square = self.point.moments(block, rows, mu, base)
+        if not np.isfinite(mean).all():
+            j = int(np.flatnonzero(~np.isfinite(mean))[0])
+            bad = self.point.table(block.take(slice(j, j + 1)), rows, mu, base)[0]
+            self._check(bad, rows)
+        return mean / scale, square / scale**2
+
+    def _means_of_good(
+        self, block: Block, rows: Ints, base: Array | None, mu: float, scale: float
+    ) -> tuple[Array, Array]:
+        mean, square = np.empty(len(block)), np.empty(len(block))
+        for some in chunk_slices(len(block), max(1, self.oracle.chunk_size // len(rows))):
+            table = self.point.table(block.take(some), rows, mu, base) / scale
+            good = np.isfinite(table)
+            self.oracle.n_bad += int(table.size - good.sum())
+            table = np.where(good, table, 0.0)
+            count = np.maximum(good.sum(axis=1), 1)
+            mean[some], square[some] = table.sum(axis=1) / count, (table * table).sum(axis=1) / count
+        return mean, square
+
+    def _check(self, values: Array, idx: Ints) -> None:
+        bad = ~np.isfinite(values)
+        if not bad.any():
+            return
+        if self.oracle.on_nan == "raise":
+            j = int(np.flatnonzero(bad)[0])
+            raise FloatingPointError(
+                f"the objective is not finite: row {j} of the points asked for, function i = {int(idx[j])}; "
+                "options={'on_nan': 'skip'} drops such pairs"
+            )
+        self.oracle.n_bad += int(bad.sum())
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        known = np.zeros(0, dtype=np.int64) if self.known is None else np.flatnonzero(self.known)
+        return {"x": self.x, "known": known, "values": self.values[known], "mu": self.mu}
+
+    @classmethod
+    def restored(cls, oracle: Oracle, state: dict[str, Any]) -> Probe:
+        """Return the probe that a checkpoint kept, without asking for its values again."""
+        given, oracle.mu = oracle.mu, float(state["mu"])
+        try:
+            probe = cls(oracle, np.asarray(state["x"], dtype=np.float64))
+        finally:
+            oracle.mu = given
+        known = np.asarray(state["known"], dtype=np.int64)
+        if known.size:
+            probe.known, probe.values = np.zeros(oracle.n, dtype=bool), np.zeros(oracle.n)
+            probe.known[known] = True
+            probe.values[known] = np.asarray(state["values"], dtype=np.float64)
+        return probe

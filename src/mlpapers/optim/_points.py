@@ -1,0 +1,94 @@
+"""Differences of the f_i around one point, in chunks; sums with structure answer them faster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlpapers.core.parallel import chunk_slices, parallel_map
+from mlpapers.optim._directions import Block
+
+if TYPE_CHECKING:
+    from mlpapers.optim.finite_sum import FiniteSum
+
+__all__ = ["Point"]
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Point:
+    """The functions f_i around one point x, evaluated through ``values``.
+
+    Parameters
+    ----------
+    fun : FiniteSum
+    x : ndarray of shape (d,)
+    chunk_size : int
+        Rows evaluated at once.
+    n_jobs : int or None
+        Threads among which chunks are shared.
+    """
+
+    def __init__(self, fun: FiniteSum, x: Array, chunk_size: int, n_jobs: int | None = None) -> None:
+        self.fun, self.x, self.chunk_size, self.n_jobs = fun, x, chunk_size, n_jobs
+
+    def base(self, idx: Ints) -> Array:
+        """Return f_i(x) for i in idx."""
+        x, values = self.x, self.fun.values
+
+        def part(rows: slice) -> NDArray[Any]:
+            some = idx[rows]
+            return values(np.broadcast_to(x, (len(some), len(x))), some)
+
+        return self._gather(part, len(idx))
+
+    def pairs(self, idx: Ints, block: Block, step: float, base: Array | None) -> Array:
+        """Return f_i(x + step u) - f_i(x) for pairs (i, u); with base None f_i(x + step u) - f_i(x - step u).
+
+        `base` holds the values f_i(x) of the pairs.
+        """
+
+        def part(rows: slice) -> Array:
+            return self._pairs(idx[rows], block.take(rows), step, None if base is None else base[rows])
+
+        return self._gather(part, len(idx))
+
+    def moments(self, block: Block, rows: Ints, step: float, base: Array | None) -> tuple[Array, Array]:
+        """Return, for each direction, mean and mean square of the differences over the functions `rows`.
+
+        `base` holds f_i(x) of the rows, or None for central differences.
+        """
+        mean, square = np.empty(len(block)), np.empty(len(block))
+        together = max(1, self.chunk_size // len(rows))
+        for some in chunk_slices(len(block), together):
+            table = self.table(block.take(some), rows, step, base)
+            mean[some], square[some] = table.mean(axis=1), (table * table).mean(axis=1)
+        return mean, square
+
+    def table(self, block: Block, rows: Ints, step: float, base: Array | None) -> Array:
+        """Return the differences of every direction (axis 0) and every function in `rows` (axis 1)."""
+        k = np.repeat(np.arange(len(block)), len(rows))
+        idx = np.tile(rows, len(block))
+        values = self.pairs(idx, block.take(k), step, None if base is None else np.tile(base, len(block)))
+        return values.reshape(len(block), len(rows))
+
+    def _pairs(self, idx: Ints, block: Block, step: float, base: Array | None) -> Array:
+        X = np.repeat(self.x[None], len(idx), axis=0)
+        block.shift(X, step)
+        ahead = self.fun.values(X, idx).astype(np.float64)
+        if base is not None:
+            return ahead - base
+        block.shift(X, -2.0 * step)
+        return ahead - self.fun.values(X, idx).astype(np.float64)
+
+    def _gather(self, part: Any, m: int) -> Array:
+        """Return part(slice) over slices of at most chunk_size, joined in order, as float64."""
+        slices = chunk_slices(m, self.chunk_size)
+        if self.n_jobs in (None, 1) or len(slices) < 2:
+            parts = [part(rows) for rows in slices]
+        else:
+            parts = parallel_map(part, slices, n_jobs=self.n_jobs, prefer="threads")
+        return np.concatenate(parts).astype(np.float64, copy=False) if parts else np.zeros(0)

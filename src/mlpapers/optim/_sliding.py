@@ -1,0 +1,131 @@
+"""The quadratic model over a set, minimised with linear minimisation oracles only."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mlpapers.optim.constraints._base import ConstraintSet
+from mlpapers.optim.constraints.balls import L1Ball, LInfBall
+from mlpapers.optim.constraints.boxes import Box, _CutBox
+from mlpapers.optim.constraints.simplices import Simplex
+
+__all__ = ["proximal_step"]
+
+Array = NDArray[np.float64]
+
+_MAX_INNER = 60
+
+
+def proximal_step(
+    constraint: ConstraintSet, x: Array, v: Array, L: float, *, tolerance: float
+) -> tuple[Array, int, float]:
+    r"""Return u, the LMO calls used, and the Frank-Wolfe gap <v, x - lmo(v)> of the linear model.
+
+    .. math:: u \approx \arg\min_{u \in C} \langle v, u \rangle + \tfrac{L}{2} |u - x|^2
+
+    by pairwise Frank-Wolfe steps with exact line search, until the model's gap is at most `tolerance` times
+    that at x. On a box every coordinate is an interval of its own, with its own line search.
+    """
+    s = constraint._lmo(v[None])[0]
+    gap = max(float(v @ (x - s)), 0.0)
+    if gap == 0.0:
+        return x.copy(), 1, 0.0
+    if isinstance(constraint, LInfBall | Box) and not isinstance(constraint, _CutBox):
+        return _blockwise(x, v, L, s), 1, gap
+    if isinstance(constraint, L1Ball | Simplex):
+        signed = isinstance(constraint, L1Ball)
+        u, used = _pairwise_simplex(x, v, L, constraint.radius, signed, tolerance * gap, 20 * len(x) + 200)
+        return u, used + 1, gap
+    return (*_pairwise_any(constraint, x, v, L, s, tolerance * gap), gap)
+
+
+def _blockwise(x: Array, v: Array, L: float, s: Array) -> Array:
+    """Return x + gamma_k (s_k - x_k), each gamma_k by exact line search in [0, 1]."""
+    along = s - x
+    slope, curvature = -(v * along), L * along * along
+    share = np.divide(slope, curvature, out=np.zeros_like(x), where=curvature > 0.0)
+    return x + np.clip(share, 0.0, 1.0) * along
+
+
+@njit(cache=True)
+def _pairwise_simplex(
+    x: Array, v: Array, L: float, r: float, signed: bool, target: float, most: int
+) -> tuple[Array, int]:
+    """Pairwise steps over the vertices r e_k (and -r e_k where `signed`), held as weights of a simplex."""
+    d = len(x)
+    up, down = np.zeros(d), np.zeros(d)
+    for k in range(d):
+        if x[k] > 0.0:
+            up[k] = x[k]
+        elif signed:
+            down[k] = -x[k]
+    if signed:
+        # What the point leaves of the radius stands on both ends of every coordinate alike.
+        rest = max(r - np.abs(x).sum(), 0.0) / (2 * d)
+        up += rest
+        down += rest
+    u, grad = x.copy(), v.copy()
+    used = 0
+    while used < most:
+        used += 1
+        best, best_sign, least = 0, 1.0, np.inf
+        worst, worst_sign, top = 0, 1.0, -np.inf
+        dot = 0.0
+        for k in range(d):
+            g = grad[k]
+            dot += g * u[k]
+            if g < least:
+                best, best_sign, least = k, 1.0, g
+            if up[k] > 0.0 and g > top:
+                worst, worst_sign, top = k, 1.0, g
+            if signed:
+                if -g < least:
+                    best, best_sign, least = k, -1.0, -g
+                if down[k] > 0.0 and -g > top:
+                    worst, worst_sign, top = k, -1.0, -g
+        if dot - r * least <= target:
+            break
+        weight = up[worst] if worst_sign > 0.0 else down[worst]
+        size = 4.0 if best == worst else 2.0
+        move = min((top - least) / (L * size), weight)
+        if not move > 0.0:
+            break
+        for k, sign, by in ((worst, worst_sign, -move), (best, best_sign, move)):
+            if sign > 0.0:
+                up[k] = max(up[k] + by, 0.0)
+            else:
+                down[k] = max(down[k] + by, 0.0)
+            u[k] += sign * by
+            grad[k] += L * sign * by
+    return u, used
+
+
+def _pairwise_any(
+    constraint: ConstraintSet, x: Array, v: Array, L: float, s: Array, target: float
+) -> tuple[Array, int]:
+    """Pairwise steps over the points met so far, x itself among them."""
+    corners, weights = np.stack([x, s]), np.array([1.0, 0.0])
+    u, used = x.copy(), 1
+    for _ in range(_MAX_INNER):
+        grad = v + L * (u - x)
+        s = constraint._lmo(grad[None])[0]
+        used += 1
+        if float(grad @ (u - s)) <= target:
+            break
+        values = np.where(weights > 0.0, corners @ grad, -np.inf)
+        worst = int(values.argmax())
+        along = s - corners[worst]
+        size = float(along @ along)
+        if size == 0.0:
+            break
+        gamma = min(float(-(grad @ along)) / (L * size), float(weights[worst]))
+        u = u + gamma * along
+        weights[worst] -= gamma
+        same = np.flatnonzero((corners == s).all(axis=1))
+        if same.size:
+            weights[same[0]] += gamma
+        else:
+            corners, weights = np.vstack([corners, s]), np.append(weights, gamma)
+    return u, used

@@ -1,0 +1,234 @@
+"""LinearFiniteSum: losses of linear models, whose coordinate differences cost O(1) per query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from mlpapers.core.validation import check_choice
+from mlpapers.optim._directions import Block, CoordinateBlock, VectorBlock
+from mlpapers.optim._points import Point
+from mlpapers.optim.finite_sum import FiniteSum
+
+__all__ = ["LOSSES", "LinearFiniteSum", "Loss"]
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Loss:
+    """A loss of (margin, y) with its derivative in the margin, and a bound on its second derivative."""
+
+    def __init__(
+        self,
+        value: Callable[[Array, Array], Array],
+        slope: Callable[[Array, Array], Array] | None = None,
+        curvature: float | None = None,
+    ) -> None:
+        self.value, self.slope, self.curvature = value, slope, curvature
+
+
+def _logistic(m: Array, y: Array) -> Array:
+    t = np.multiply(m, y)
+    size = np.abs(t)
+    np.negative(size, out=size)
+    np.exp(size, out=size)
+    # log(1 + e) instead of log1p(e): both have the absolute error of one rounding, and log is vectorised.
+    size += 1.0
+    np.log(size, out=size)
+    np.minimum(t, 0.0, out=t)
+    size -= t
+    return size
+
+
+def _logistic_slope(m: Array, y: Array) -> Array:
+    from scipy.special import expit
+
+    return -y * expit(-m * y)
+
+
+def _smooth_hinge(m: Array, y: Array) -> Array:
+    t = m * y
+    return np.where(t >= 1.0, 0.0, np.where(t <= 0.0, 0.5 - t, 0.5 * np.square(1.0 - t)))
+
+
+def _huber(m: Array, y: Array) -> Array:
+    r = np.abs(m - y)
+    return np.where(r <= 1.0, 0.5 * r * r, r - 0.5)
+
+
+def welsch(sigma: float) -> Loss:
+    """Return the correntropy loss s^2/2 (1 - exp(-(m - y)^2 / s^2))."""
+    s2 = sigma * sigma
+    return Loss(
+        lambda m, y: -0.5 * s2 * np.expm1(-np.square(m - y) / s2),
+        lambda m, y: (m - y) * np.exp(-np.square(m - y) / s2),
+        1.0,
+    )
+
+
+LOSSES = {
+    "logistic": Loss(_logistic, _logistic_slope, 0.25),
+    "squared": Loss(lambda m, y: 0.5 * np.square(m - y), lambda m, y: m - y, 1.0),
+    "welsch": welsch(1.0),
+    "huber": Loss(_huber, lambda m, y: np.clip(m - y, -1.0, 1.0), 1.0),
+    "smooth_hinge": Loss(_smooth_hinge, lambda m, y: -y * np.clip(1.0 - m * y, 0.0, 1.0), 1.0),
+}
+
+
+class LinearFiniteSum(FiniteSum):
+    r"""Losses of a linear model.
+
+    .. math:: f_i(x) = \phi(\langle a_i, x \rangle, y_i), \qquad
+              f_i(x + \mu e_k) = \phi(\langle a_i, x \rangle + \mu a_{ik}, y_i)
+
+    Around a point, margins are held, so that a coordinate query costs O(1); each still counts as one query.
+
+    Parameters
+    ----------
+    A : array or CSR matrix of shape (n, d)
+    y : array of shape (n,)
+    loss : {"logistic", "squared", "welsch", "huber", "smooth_hinge"} or callable or Loss
+        The logistic and smooth hinge losses take y in {-1, 1}; "welsch" has width 1. A callable
+        ``loss(margin, y)`` is applied to arrays and has no gradient.
+    """
+
+    def __init__(self, A: Any, y: Any, loss: Any) -> None:
+        if isinstance(loss, Loss):
+            self.loss = loss
+        elif callable(loss):
+            self.loss = Loss(loss)
+        else:
+            self.loss = LOSSES[check_choice("loss", loss, tuple(LOSSES))]
+        self.is_sparse = scipy.sparse.issparse(A)
+        if self.is_sparse:
+            self.A: Any = scipy.sparse.csr_array(A, dtype=np.float64)
+            self.A.sum_duplicates()
+            self.columns: Any = scipy.sparse.csc_array(self.A)
+            finite = np.isfinite(self.A.data).all()
+        else:
+            self.A = np.ascontiguousarray(A, dtype=np.float64)
+            if self.A.ndim != 2:
+                raise ValueError(f"A must have shape (n, d); got {self.A.shape}")
+            self.columns = np.ascontiguousarray(self.A.T)
+            finite = np.isfinite(self.A).all()
+        self.y = np.ascontiguousarray(y, dtype=np.float64)
+        n, d = self.A.shape
+        if self.y.shape != (n,):
+            raise ValueError(f"y must have shape ({n},), one entry per row of A; got {self.y.shape}")
+        if not (finite and np.isfinite(self.y).all()):
+            raise ValueError("A and y must be finite")
+        gradient = self._gradients if self.loss.slope is not None else None
+        super().__init__(self._pair_values, n, d, dtype=np.float64, grad=gradient)
+
+    def _pair_values(self, X: Array, idx: Ints) -> Array:
+        return self.loss.value(self._margins(X, idx), self.y[idx])
+
+    def _margins(self, X: Array, idx: Ints) -> Array:
+        if self.is_sparse:
+            rows = self.A[idx]
+            owner = np.repeat(np.arange(len(idx)), np.diff(rows.indptr))
+            products = rows.data * X[owner, rows.indices]
+            return np.bincount(owner, products, minlength=len(idx)).astype(np.float64, copy=False)
+        return np.einsum("md,md->m", self.A[idx], X)
+
+    def _gradients(self, X: Array, idx: Ints) -> Array:
+        assert self.loss.slope is not None
+        slope = self.loss.slope(self._margins(X, idx), self.y[idx])
+        rows = self.A[idx].toarray() if self.is_sparse else self.A[idx]
+        return slope[:, None] * rows
+
+    def gradient(self, x: Array, chunk_size: int = 65536) -> Array:  # noqa: ARG002
+        """Return the gradient of f at x.
+
+        Parameters
+        ----------
+        x : ndarray of shape (d,)
+        chunk_size : int
+            Not used: the margins of all rows are one product.
+
+        Returns
+        -------
+        g : ndarray of shape (d,)
+        """
+        if self.loss.slope is None:
+            raise ValueError("loss must be one of the named ones for gradients; a callable has values only")
+        x = np.asarray(x, dtype=np.float64)
+        return self.A.T @ self.loss.slope(self.A @ x, self.y) / self.n_functions
+
+    def _point(self, x: Array, chunk_size: int, n_jobs: int | None = None) -> Point:
+        return _LinearPoint(self, x, chunk_size, n_jobs)
+
+
+class _LinearPoint(Point):
+    """Differences from margins."""
+
+    fun: LinearFiniteSum
+
+    def __init__(self, fun: LinearFiniteSum, x: Array, chunk_size: int, n_jobs: int | None) -> None:
+        super().__init__(fun, x, chunk_size, n_jobs)
+        self._all_margins: Array | None = None
+
+    @property
+    def margins(self) -> Array:
+        """All <a_i, x>."""
+        if self._all_margins is None:
+            self._all_margins = self.fun.A @ self.x
+        return self._all_margins
+
+    def base(self, idx: Ints) -> Array:
+        if len(idx) == self.fun.n_functions:
+            return self.fun.loss.value(self.margins, self.fun.y)[idx]
+        return self.fun.loss.value(self.margins[idx], self.fun.y[idx])
+
+    def _pairs(self, idx: Ints, block: Block, step: float, base: Array | None) -> Array:
+        fun = self.fun
+        if isinstance(block, CoordinateBlock):
+            slopes = np.asarray(fun.A[idx, block.k]).ravel()
+        elif isinstance(block, VectorBlock):
+            slopes = fun._margins(block.U, idx)
+        else:
+            return super()._pairs(idx, block, step, base)
+        return self._difference(self.margins[idx], step * slopes, fun.y[idx], base)
+
+    def moments(self, block: Block, rows: Ints, step: float, base: Array | None) -> tuple[Array, Array]:
+        if not (self.fun.is_sparse and isinstance(block, CoordinateBlock)):
+            return super().moments(block, rows, step, base)
+        where = np.full(self.fun.n_functions, -1)
+        where[rows] = np.arange(len(rows))
+        times = np.bincount(rows, minlength=self.fun.n_functions)
+        mean, square = np.zeros(len(block)), np.zeros(len(block))
+        columns = self.fun.columns
+        for j, k in enumerate(block.k):
+            start, end = columns.indptr[k], columns.indptr[k + 1]
+            i = columns.indices[start:end]
+            chosen = where[i] >= 0
+            i, a = i[chosen], columns.data[start:end][chosen]
+            given = None if base is None else base[where[i]]
+            difference = self._difference(self.margins[i], step * a, self.fun.y[i], given)
+            mean[j], square[j] = times[i] @ difference, times[i] @ (difference * difference)
+        return mean / len(rows), square / len(rows)
+
+    def table(self, block: Block, rows: Ints, step: float, base: Array | None) -> Array:
+        fun = self.fun
+        everything = len(rows) == fun.n_functions
+        if isinstance(block, CoordinateBlock) and not fun.is_sparse:
+            slopes = fun.columns[block.k]
+            slopes = slopes if everything else slopes[:, rows]
+        elif isinstance(block, VectorBlock):
+            slopes = (fun.A[rows] @ block.U.T).T
+        else:
+            return super().table(block, rows, step, base)
+        return self._difference(self.margins[rows], step * slopes, fun.y[rows], base)
+
+    def _difference(self, m: Array, shift: Array, y: Array, base: Array | None) -> Array:
+        loss = self.fun.loss.value
+        if base is None:
+            return loss(m + shift, y) - loss(m - shift, y)
+        out = loss(m + shift, y)
+        out -= base
+        return out
