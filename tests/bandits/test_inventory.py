@@ -107,6 +107,18 @@ def test_the_error_of_the_oracle_falls_like_the_root_of_n(x, x_prime, n):
     assert abs(scaled.mean()) < 4.0 + 4.0 * scaled.std() / math.sqrt(120)
 
 
+def test_the_mean_answer_is_antisymmetric():
+    env, n, R = PricingInventoryEnv(), 1600, 150
+    there, back = (
+        np.array([env.reset(n, 2 * seed + k).compare([x], [y], n).diff for seed in range(R)])
+        for k, (x, y) in enumerate([(0.6, 0.3), (0.3, 0.6)])
+    )
+    # The first half of a query begins with an empty shelf and the second does not: a difference in bias of
+    # order 1/n beside four standard errors.
+    error = math.sqrt((there.var() + back.var()) / R)
+    assert there.mean() == pytest.approx(-back.mean(), abs=4 * error + 10.0 / n)
+
+
 def test_learning_the_level_costs_a_bounded_extra():
     env = PricingInventoryEnv().reset(40_000, 0)
     env.compare([0.49], [0.5], 40_000)

@@ -165,3 +165,41 @@ def test_interval_policies_refuse_several_dimensions(policy):
 def test_impossible_arguments_are_refused(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+@pytest.mark.parametrize("corner", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        PairwiseComparisonBandit(),
+        InexactProximalGradient("auto"),
+        TournamentLinUCB(3, 1.0, approx_scale=0.1),
+        TournamentLinUCB(1, 2.0, cells=6),
+    ],
+    ids=lambda policy: type(policy).__name__,
+)
+def test_an_optimum_in_a_corner_is_found(policy, corner):
+    env = ConcaveFunctionEnv(dim=2, x_star=corner, noise=0.02)
+    result = policy.run(env, 200_000, n_replications=2, random_state=0)
+    # Half a cell of six at most.
+    np.testing.assert_allclose(result.x_final, corner, atol=1 / 12 + 1e-9)
+    assert (np.diff(result.regret, axis=1) >= 0.0).all()
+
+
+@pytest.mark.parametrize("policy", GENERAL[:4], ids=lambda policy: type(policy).__name__)
+@pytest.mark.parametrize("mode", ["constant", "random", "adversarial"])
+def test_a_bias_without_noise_does_no_harm(policy, mode):
+    env = ConcaveFunctionEnv(noise=0.0, bias=0.1, bias_mode=mode)
+    result = policy.run(env, 100_000, n_replications=3, random_state=0)
+    # A quarter of what a random point loses, 2 E(U - 0.37)^2 = 0.2.
+    assert (result.average[:, -1] < 0.05).all()
+    assert (np.diff(result.regret, axis=1) >= 0.0).all()
+
+
+def test_time_grows_with_the_number_of_queries_and_not_of_periods():
+    short, long = (
+        InexactProximalGradient(4.0, 4.0).run(ConcaveFunctionEnv(), T, n_replications=3, random_state=0)
+        for T in (10**4, 10**8)
+    )
+    # Each doubling of the horizon costs one more query per coordinate and step.
+    assert long.n_queries.max() <= short.n_queries.min() + np.log2(10**4) + 1

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from mlpapers.bandits import ConcaveFunctionEnv, PairwiseComparisonBandit, TournamentLinUCB, default_cells
+from mlpapers.bandits import (
+    ComparisonResult,
+    ConcaveFunctionEnv,
+    PairwiseComparisonBandit,
+    TournamentLinUCB,
+    default_cells,
+)
+from mlpapers.bandits.tournament import _Cell, _eliminate, _Plan
 
 
 @pytest.mark.parametrize("fn", ["quadratic", "bimodal"])
@@ -40,6 +47,57 @@ def test_short_queries_turn_a_bias_into_linear_regret():
     )
     assert off.mean[-1] > 4.0 * on.mean[-1]
     assert on.n_queries.max() < off.n_queries.min() / 20
+
+
+def test_one_cell_is_batched_linucb_alone():
+    env = ConcaveFunctionEnv(noise=0.02)
+    result = TournamentLinUCB(3, 1.0, cells=1).run(env, 100_000, random_state=0)
+    # A quadratic in one cell is exact; the nearest of nine candidates to 0.37 is 3/8.
+    assert result.x_final[0, 0] == 0.375
+    assert result.details[0]["surviving_cells"].tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("k", "M", "d"), [(1, 8.0, 1), (2, 4.0, 1), (3, 1.0, 1), (4, 1.0, 1), (3, 1.0, 2)])
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+def test_every_direction_is_tried_even_without_noise(k, M, d, noise):
+    env = ConcaveFunctionEnv("quartic", dim=d, noise=noise, x_star=0.71)
+    result = TournamentLinUCB(k, M, cells=4).run(env, 100_000, random_state=0)
+    # The recommended candidate is as good as the best of all cells, but for the remainder of the local model.
+    size = {1: 1, 2: 3}.get(k, 9 if d == 1 else 5)
+    axis = np.linspace(-0.5, 0.5, size) if size > 1 else np.zeros(1)
+    z = (np.arange(4)[:, None] + 0.5 + axis) / 4 - 0.71
+    least = d * (2 * z**2 + 4 * z**4).min()
+    gap = float(env.f_star - env.value(result.x_final[0]))
+    assert gap <= least + 0.1
+    assert result.average[0, -1] <= least + 0.2
+
+
+@pytest.mark.parametrize(
+    ("answers", "dropped"),
+    [
+        ([0.9], False),  # within the width
+        ([1.5, 0.9], False),  # beyond it once
+        ([1.5, 1.5], True),  # twice
+        ([2.5], True),  # once by far
+        ([None], False),  # no periods left
+        ([1.5, None], False),
+    ],
+)
+def test_a_cell_is_dropped_on_clear_evidence_only(answers, dropped):
+    plan = _Plan(1, np.zeros((1, 1)), np.zeros((1, 0)), 0, 10.0, 0.0, 1.0, 32, True)
+    first, second = (_Cell(i, np.array([x]), np.eye(0), np.zeros(0), 0) for i, x in enumerate((0.2, 0.8)))
+    asked = []
+
+    class Scripted:
+        def compare(self, x, x_prime, n, **_):
+            asked.append((x.tolist(), x_prime.tolist(), n))
+            lead = answers[len(asked) - 1]
+            # The width of 100 periods is 10/sqrt(100) = 1.
+            return None if lead is None else ComparisonResult(lead, n, n // 2, n // 2, 0.0, 1.0)
+
+    kept = _eliminate([first, second], first, 100, plan, Scripted(), 0)
+    assert kept == ([first] if dropped else [first, second])
+    assert asked == [([0.2], [0.8], 100)] * len(answers)
 
 
 def test_several_dimensions_and_order_one():

@@ -18,6 +18,8 @@ __all__ = ["TournamentLinUCB"]
 
 Array = NDArray[np.float64]
 
+_LEAST_RIDGE = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
@@ -29,6 +31,7 @@ class _Plan:
     origin: int
     rg: float
     Delta: float
+    ridge: float
     shortest: int
     batched: bool
 
@@ -152,14 +155,23 @@ class TournamentLinUCB(BanditPolicy):
         rg = math.sqrt(session.gamma1) + self.width_scale * math.sqrt(session.gamma2 * math.log(max(T, 2)))
         Delta = self.approx_scale * self.M * d**k / math.factorial(k) * (0.5 / J) ** k
         features = local_poly_features(U, k)
-        return _Plan(J, U, features, len(U) // 2, rg, Delta, max(2, self.n_init // 2), self.batched)
+        # What the ridge takes off a slope must stay small beside the noise.
+        ridge = min(1.0, max(_LEAST_RIDGE, (10.0 * rg) ** 2))
+        return _Plan(J, U, features, len(U) // 2, rg, Delta, ridge, max(2, self.n_init // 2), self.batched)
 
     def _search(self, session: Session) -> Point:
         plan = self._plan(session)
         nu = plan.features.shape[1]
         corners = np.array(list(itertools.product(range(plan.J), repeat=session.dim)), dtype=np.float64)
         active = [
-            _Cell(i, (corner + 0.5) / plan.J, np.eye(nu), np.zeros(nu), plan.origin, inverse=np.eye(nu))
+            _Cell(
+                i,
+                (corner + 0.5) / plan.J,
+                plan.ridge * np.eye(nu),
+                np.zeros(nu),
+                plan.origin,
+                inverse=np.eye(nu) / plan.ridge,
+            )
             for i, corner in enumerate(corners)
         ]
         path, phase, n = [], 0, self.n_init
@@ -187,6 +199,8 @@ def _improve(cell: _Cell, m: int, plan: _Plan, session: Session, phase: int, n_c
         cell.best = plan.origin if cell.S == 0 else _argmax(plan.features @ theta, plan.origin)
         ucb, norms = _optimism(cell, theta, plan)
         challenger = int(np.argmax(ucb))
+        if norms[challenger] == 0.0:
+            challenger = _unexplored(cell, norms, plan)
         if norms[challenger] == 0.0:
             session.play(cell.point(plan), left)
             break
@@ -218,6 +232,18 @@ def _optimism(cell: _Cell, theta: Array, plan: _Plan) -> tuple[Array, Array]:
     norms = np.sqrt(np.maximum(((z @ cell.inverse) * z).sum(axis=1), 0.0))
     omega = plan.rg * math.sqrt(max(1, cell.S)) + 2.0 * plan.Delta * math.sqrt(max(1, cell.N))
     return z @ theta + omega * norms, norms
+
+
+def _unexplored(cell: _Cell, norms: Array, plan: _Plan) -> int:
+    """Return a candidate of whose lead the data say less than the ridge; the incumbent where there is none.
+
+    The widths bound noise and remainder. A slope that is large beside both would be taken for 0 in a
+    direction that was never tried, however little noise there is.
+    """
+    lengths = np.sqrt(((plan.features - plan.features[cell.best]) ** 2).sum(axis=1) / plan.ridge)
+    share = np.divide(norms, lengths, out=np.zeros_like(norms), where=lengths > 0.0)
+    most = int(np.argmax(share * norms))
+    return most if share[most] ** 2 > 0.5 else cell.best
 
 
 def _argmax(values: Array, preferred: int) -> int:
