@@ -7,10 +7,13 @@ from mlpapers.core._lazy import attach
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mlpapers import attention as attention
     from mlpapers import bandits as bandits
     from mlpapers import core as core
     from mlpapers import datasets as datasets
     from mlpapers import fairness as fairness
+    from mlpapers import icl as icl
+    from mlpapers import kernels as kernels
     from mlpapers import optim as optim
     from mlpapers import testing as testing
     from mlpapers import unlearning as unlearning
@@ -21,10 +24,13 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "attention": None,
         "bandits": None,
         "core": None,
         "datasets": None,
         "fairness": None,
+        "icl": None,
+        "kernels": None,
         "optim": None,
         "papers": "core.paper",
         "reproduce": "core.reproduce",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Commands of a package: name -> the module whose `app`, a Typer, holds them. The module is imported when one
 # of its commands, or the help, is asked for, and should import nothing heavy itself.
-COMMAND_GROUPS: dict[str, str] = {}
+COMMAND_GROUPS: dict[str, str] = {"kernels": "mlpapers.kernels.commands"}
 
 _INTERRUPTED = 130
 

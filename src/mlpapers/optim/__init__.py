@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlpapers.datasets.cifar import load_cifar10 as load_cifar10
     from mlpapers.datasets.libsvm import load_libsvm as load_libsvm
     from mlpapers.optim._loop import OptimizationState as OptimizationState
+    from mlpapers.optim.asktell import FrankWolfeZO as FrankWolfeZO
     from mlpapers.optim.attack import AttackResult as AttackResult
     from mlpapers.optim.attack import universal_attack as universal_attack
     from mlpapers.optim.certificate import GapCertificate as GapCertificate
@@ -61,6 +62,7 @@ __getattr__, __dir__, __all__ = attach(
         "ConstraintSet": "constraints._base",
         "FWResult": "result",
         "FiniteSum": "finite_sum",
+        "FrankWolfeZO": "asktell",
         "GapCertificate": "certificate",
         "GroupL1Ball": "constraints.balls",
         "Hull": "constraints.combined",

@@ -8,7 +8,6 @@ m functions, or as an increment on the last one.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +23,9 @@ __all__ = ["AutoEstimator", "AutoStep"]
 Array = NDArray[np.float64]
 
 # Share of the squared gradient mapping that the estimate's squared error may have.
-_ACCURACY = 0.25
+_ACCURACY = 0.5
 # An increment may use this share of the room that is left below the target.
-_ROOM = 0.5
+_ROOM = 0.9
 
 
 class AutoEstimator(Estimator):
@@ -98,11 +97,11 @@ class AutoEstimator(Estimator):
         run, span = self.run, self.run.directions.span
         increment = Increment(run, self.x_old, pairs)  # type: ignore[arg-type]
         size = max(increment.size, 1)
-        self.V += increment.spread * span / size
+        self.V += increment.noise * span / size
         if move > 0.0:
-            self.delta2 = 0.7 * self.delta2 + 0.3 * increment.spread / move
+            self.delta2 = 0.7 * self.delta2 + 0.3 * increment.noise / move
         self.v = self.v + increment.change
-        R = span * increment.variance / size
+        R = span * increment.noise_here / size
         if self.V + R > 0.0:
             k = self.V / (self.V + R)
             self.v = self.v + k * (increment.here - self.v)
@@ -111,31 +110,59 @@ class AutoEstimator(Estimator):
 
 
 class AutoStep(Step):
-    """u = argmin <v, u> + L/2 |u - x|^2 over C, L the largest recent curvature along the moves."""
+    """Accelerated sliding: u = argmin <v, u> + L/2 |u - z|^2 over C, then z a little beyond u.
 
-    kept = ("L", "v_old")
+    L is the largest recent curvature along the moves. The extrapolation is that of FISTA, restarted where it
+    runs against the model's step, and cut back to C: no point outside is ever a center of queries.
+    """
+
+    kept = ("L", "v_old", "u", "theta")
 
     def __init__(self, run: Run, estimator: Estimator) -> None:
         super().__init__(run, estimator)
         self.L = math.nan
         self.v_old: Array | None = None
+        self.u = run.x
+        self.theta = 1.0
 
     def advance(self, v: Array) -> None:
         run, estimator = self.run, self.estimator
         self._learn(v)
-        u, used, gap = proximal_step(run.constraint, run.x, v, self.L, tolerance=1e-4)
+        z = run.x
+        u, used, gap = proximal_step(run.constraint, z, v, self.L, tolerance=1e-4)
         run.n_lmo += used
         run.gap = gap
         if run.t == 0:
             run.first_gap = gap
-        run.dx = u - run.x
-        size = float(np.linalg.norm(run.dx))
+        move = u - z
+        size = float(np.linalg.norm(move))
         run.distance, run.gamma = size, 1.0
-        run.x, self.v_old = u, v.copy()
         assert isinstance(estimator, AutoEstimator)
         estimator.mapping2 = (self.L * size) ** 2
-        moved = np.abs(run.dx) > 1e-3 * np.abs(run.dx).max(initial=0.0)
+        moved = np.abs(move) > 1e-3 * np.abs(move).max(initial=0.0)
         estimator.share = max(float(moved.mean()), 1.0 / run.d)
+        run.x = self._extrapolate(z, u)
+        run.dx = run.x - z
+        self.u, self.v_old = u, v.copy()
+
+    def point(self) -> Array:
+        return self.u
+
+    def _extrapolate(self, z: Array, u: Array) -> Array:
+        along = u - self.u
+        if float((z - u) @ along) > 0.0 or self.run.t < 2:
+            self.theta = 1.0
+        after = 0.5 * (1.0 + math.sqrt(1.0 + 4.0 * self.theta**2))
+        momentum = (self.theta - 1.0) / after
+        self.theta = after
+        for _ in range(4):
+            if momentum == 0.0:
+                break
+            beyond = u + momentum * along
+            if self.run.constraint.contains(beyond, 1e-12):
+                return beyond
+            momentum *= 0.5
+        return u
 
     def _learn(self, v: Array) -> None:
         run = self.run
@@ -146,6 +173,3 @@ class AutoStep(Step):
         if size > 0.0:
             seen = abs(float((v - self.v_old) @ run.dx)) / size
             self.L = max(0.9 * self.L, seen) if run.t > 1 else seen
-
-    def state(self) -> dict[str, Any]:
-        return super().state()

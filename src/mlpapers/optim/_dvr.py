@@ -34,6 +34,8 @@ class Increment:
         Estimate of grad f(x) from the same pairs.
     variance : float
         Estimate of (1/n) sum |grad f_i(x) - grad f(x)|^2.
+    noise, noise_here : float
+        The same two without what differs between coordinates, which stratified pairs do not suffer from.
     size : int
         Pairs used.
     """
@@ -59,12 +61,14 @@ class Increment:
         self.size = len(change)
         scale = run.directions.scale
         self.change, self.here = np.zeros(run.d), np.zeros(run.d)
-        self.spread = self.variance = 0.0
+        self.spread = self.variance = self.noise = self.noise_here = 0.0
         if not self.size:
             return
         block.add(self.change, change * (scale / self.size))
         self.spread = scale * float(np.mean(change * change))
         self.variance = scale * float(np.var(new))
+        self.noise = scale * _within(run, block, change)
+        self.noise_here = scale * _within(run, block, new)
         self._mean_here(run, block, new, scale)
 
     def _mean_here(self, run: Run, block: Block, new: Array, scale: float) -> None:
@@ -75,6 +79,16 @@ class Increment:
         sums = np.bincount(block.k, new, minlength=run.directions.span)
         means = np.divide(sums, count, out=np.zeros_like(sums), where=count > 0)
         run.directions.everything().add(self.here, means)
+
+
+def _within(run: Run, block: Block, values: Array) -> float:
+    """Return the variance of values around the means of their directions; around 0 where they are too few."""
+    span, size = run.directions.span, len(values)
+    if not isinstance(block, CoordinateBlock | FrameBlock) or 2 * span > size:
+        return float(np.mean(values * values))
+    count = np.maximum(np.bincount(block.k, minlength=span), 1)
+    means = np.bincount(block.k, values, minlength=span) / count
+    return float(np.sum((values - means[block.k]) ** 2)) / (size - span)
 
 
 def refresh_memory(run: Run, probe: Probe, v: Array, l: int, m: int, memory: str) -> tuple[Array, Array, int]:

@@ -152,7 +152,10 @@ class Loop:
 
     def result_point(self) -> Array:
         """Return the point to be returned."""
-        return self.best if self.keep_best and self.best is not None else self.run.x
+        if self.keep_best and self.best is not None:
+            return self.best
+        # A stop by tolerance has set the point whose gap was small.
+        return self.run.x if self.status == 0 else self.step.point()
 
     def _one(self) -> None:
         run, stop = self.run, self.stopping
@@ -217,7 +220,7 @@ class Loop:
     def _state(self, v: Array) -> OptimizationState:
         run, estimator = self.run, self.estimator
         return OptimizationState(
-            x=run.x.copy(),
+            x=self.step.point().copy(),
             n_iter=run.t,
             n_queries=self.oracle.n_queries,
             n_lmo=run.n_lmo,
@@ -236,7 +239,7 @@ class Loop:
         value = math.nan
         if self.stopping.target_fun is not None and not final:
             # Known values of the point cost nothing here, and what is asked is known to the next step.
-            value = float(np.mean(run.probe(run.x).base(np.arange(run.n))))
+            value = float(np.mean(run.probe(self.step.point()).base(np.arange(run.n))))
             if value <= self.stopping.target_fun:
                 self.status = 1
         if final and self.history and self.history[-1][0] == run.t:

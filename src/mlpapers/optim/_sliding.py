@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mlpapers.optim.constraints._base import ConstraintSet
 from mlpapers.optim.constraints.balls import L1Ball, LInfBall
 from mlpapers.optim.constraints.boxes import Box, _CutBox
+from mlpapers.optim.constraints.combined import Product
 from mlpapers.optim.constraints.simplices import Simplex
 
 __all__ = ["proximal_step"]
@@ -34,6 +35,14 @@ def proximal_step(
         return x.copy(), 1, 0.0
     if isinstance(constraint, LInfBall | Box) and not isinstance(constraint, _CutBox):
         return _blockwise(x, v, L, s), 1, gap
+    if isinstance(constraint, Product):
+        # The model separates over blocks: each has its own inner steps.
+        ends = np.cumsum(constraint.sizes)[:-1]
+        parts = [
+            proximal_step(block, x_block, v_block, L, tolerance=tolerance)
+            for block, x_block, v_block in zip(constraint.sets, np.split(x, ends), np.split(v, ends))
+        ]
+        return np.concatenate([part[0] for part in parts]), max(part[1] for part in parts), gap
     if isinstance(constraint, L1Ball | Simplex):
         signed = isinstance(constraint, L1Ball)
         u, used = _pairwise_simplex(x, v, L, constraint.radius, signed, tolerance * gap, 20 * len(x) + 200)

@@ -32,6 +32,10 @@ class Step:
         """Move ``run.x``; set gamma, distance, dx and gap of the run."""
         raise NotImplementedError
 
+    def point(self) -> Array:
+        """Return the point that the run stands for: where queries are made, unless a rule says otherwise."""
+        return self.run.x
+
     def active_set(self) -> tuple[Array, Array] | None:
         """Return vertices and weights whose mixture is the point, or None."""
         return None

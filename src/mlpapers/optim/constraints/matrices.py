@@ -42,21 +42,23 @@ class NuclearNormBall(ConstraintSet):
         return x.reshape(-1, *(self.shape or ()))
 
     def _lmo(self, g: Array) -> Array:
-        return np.stack([self._corner(G).ravel() for G in self._matrices(g)])
+        corners = [self._corner(G).reshape(1, -1) for G in self._matrices(g)]
+        return corners[0] if len(corners) == 1 else np.concatenate(corners)
 
     def _corner(self, G: Array) -> Array:
         top = float(np.abs(G).max())
         if top == 0.0:
             G, top = np.zeros_like(G), 1.0
             G[0, 0] = 1.0
-        G = G / top
+        if not 1e-100 < top < 1e100:
+            G = G / top
         if min(G.shape) > _DENSE:
             # The start vector is fixed, so that the same matrix always gives the same corner.
             start = np.random.default_rng(0).normal(size=min(G.shape))
             u, _, vt = svds(G, k=1, v0=start)
         else:
             u, _, vt = linalg.svd(G, full_matrices=False)
-        return -self.radius * np.outer(u[:, 0], vt[0])
+        return np.outer(-self.radius * u[:, 0], vt[0])
 
     def _singular(self, x: Array) -> Array:
         return np.stack([linalg.svdvals(X) for X in self._matrices(x)])

@@ -1,0 +1,284 @@
+"""Semi-supervised estimators beside scikit-learn's, attention in linear time, polynomials by factors.
+
+``python benchmarks/icl.py --peers`` prints ratios; ``pytest benchmarks/icl.py`` times ours alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
+
+from mlpapers.icl import (
+    GMMEMClassifier,
+    LinearAttention,
+    LoopedClassifier,
+    MiniPFNClassifier,
+    SemiSupervisedPlugIn,
+    evaluate_attention_polynomial,
+    make_semisupervised_gmm,
+    optimal_loss,
+    paper_settings,
+    spi_error,
+)
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _harness import Case, main, one_thread
+
+N_TASKS, N_LOOPS = 30, 5
+
+
+@functools.cache
+def tasks() -> list[tuple[Any, Any, Any, Any]]:
+    """Thirty mixtures: 400 rows, 20 of them labelled, d=10, sigma=1; and 1000 test rows."""
+    drawn = []
+    for seed in range(N_TASKS):
+        X, y, _, mu = make_semisupervised_gmm(400, 10, n_labeled=20, random_state=seed)
+        rng = np.random.default_rng(1000 + seed)
+        y_test = rng.integers(0, 2, 1000)
+        X_test = (2.0 * y_test[:, None] - 1.0) * mu + rng.standard_normal((1000, 10))
+        drawn.append((X, y, X_test, y_test))
+    return drawn
+
+
+def error(model: Any) -> float:
+    """Mean test error over the tasks."""
+    wrong = [(model.fit(X, y).predict(X_test) != y_test).mean() for X, y, X_test, y_test in tasks()]
+    return float(np.mean(wrong))
+
+
+def fit(model: Any) -> Callable[[], None]:
+    """Fit to every task."""
+
+    def run() -> None:
+        for X, y, _, _ in tasks():
+            model.fit(X, y)
+
+    return run
+
+
+def self_training(base: Any) -> Any:
+    return SelfTrainingClassifier(base)
+
+
+def looped_by_hand() -> Callable[[], None]:
+    """The fits and predictions of the loops, without the class around them."""
+
+    def run() -> None:
+        for X, y, _, _ in tasks()[:3]:
+            known = y >= 0
+            given, unknown = np.eye(2)[y[known]], X[~known]
+            model = MiniPFNClassifier(random_state=0).fit(X[known], y[known])
+            rows = np.concatenate([X[known], unknown])
+            for _ in range(N_LOOPS):
+                P = np.concatenate([given, model.predict_proba(unknown)])
+                model = MiniPFNClassifier(random_state=0).fit_soft(rows, P, [0, 1])
+            model.predict_proba(unknown)
+
+    return run
+
+
+def looped() -> None:
+    model = LoopedClassifier(MiniPFNClassifier(random_state=0), n_loops=N_LOOPS, tol=0.0)
+    for X, y, _, _ in tasks()[:3]:
+        model.fit(X, y)
+
+
+@functools.cache
+def layer_and_rows(T: int, batch: int = 8) -> tuple[LinearAttention, torch.Tensor]:
+    torch.manual_seed(0)
+    return LinearAttention(11), torch.randn(batch, T, 11)
+
+
+def attend(T: int, batch: int = 8) -> Any:
+    layer, Z = layer_and_rows(T, batch)
+    with torch.inference_mode():
+        return layer(Z, T - 1)[:, -1].numpy()
+
+
+def attend_with_matrix(T: int) -> Callable[[], Any]:
+    """(Q K') V in the order of the published code."""
+    layer, Z = layer_and_rows(T)
+
+    def run() -> Any:
+        with torch.inference_mode():
+            context = Z[:, : T - 1]
+            scores = (Z @ layer.Wq) @ (context @ layer.Wk).transpose(1, 2)
+            return (scores @ (context @ layer.Wv) / (T - 1))[:, -1].numpy()
+
+    return run
+
+
+@functools.cache
+def gram(n: int = 200, d: int = 10) -> Any:
+    return np.random.default_rng(0).standard_normal((n, d)) / np.sqrt(n)
+
+
+def polynomial_direction(L: int) -> Any:
+    """A(X'X) X'y of L layers, through the eigenvalues."""
+    X = gram()
+    values, vectors = np.linalg.eigh(X.T @ X)
+    A = evaluate_attention_polynomial(values, [0.1] * (L - 1), [-0.3] * (L - 1))
+    return vectors @ (A * (vectors.T @ X.sum(axis=0)))
+
+
+@functools.cache
+def fitted_pfn() -> tuple[MiniPFNClassifier, Any]:
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((110, 10)), np.arange(110) % 2
+    return MiniPFNClassifier(random_state=0).fit(X, y), rng.standard_normal((400, 10))
+
+
+def predict_pfn() -> Any:
+    model, X_new = fitted_pfn()
+    return model.predict_proba(X_new)
+
+
+def bare_forward() -> Callable[[], Any]:
+    """The same network on tensors of the same size."""
+    from mlpapers.icl.minipfn import _network
+
+    network = _network(None, "cpu")
+    x, s, query = torch.randn(4, 110, 16), torch.rand(4, 110), torch.randn(4, 400, 16)
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return network(x, s, query)
+
+    return run
+
+
+def reference_table() -> list[float]:
+    names = ("plain", "finetune_prompt", "prompt", "finetune_prompt+head", "prompt+head")
+    return [
+        optimal_loss(mixture, n, name)
+        for mixture, lengths in paper_settings().values()
+        for n in lengths
+        for name in names
+    ]
+
+
+def fresh_error() -> float:
+    from mlpapers.icl import plugin_error
+
+    plugin_error._exact.cache_clear()
+    return spi_error(1000, 1.0, 10)
+
+
+def em_case() -> Case:
+    return Case(
+        "EM, 30 fits n=400",
+        fit(GMMEMClassifier()),
+        {
+            "SelfTraining(LogReg)": lambda: fit(self_training(LogisticRegression())),
+            "SelfTraining(NB)": lambda: fit(self_training(GaussianNB())),
+            "LabelSpreading(knn)": lambda: fit(LabelSpreading(kernel="knn", n_neighbors=7)),
+        },
+        {"SelfTraining(LogReg)": 50.0},
+    )
+
+
+def plugin_case() -> Case:
+    return Case(
+        "SSPI-inf, 30 fits n=400",
+        fit(SemiSupervisedPlugIn(sigma=1.0)),
+        {"SelfTraining(LogReg)": lambda: fit(self_training(LogisticRegression()))},
+        {"SelfTraining(LogReg)": 50.0},
+    )
+
+
+def loop_case() -> Case:
+    return Case("5 loops of MiniPFN", looped, {"by hand": looped_by_hand}, {"by hand": 0.95})
+
+
+def attention_case(T: int) -> Case:
+    targets = {256: 1.0, 1024: 4.0, 4096: 16.0}
+    return Case(
+        f"linear attention T={T}",
+        partial(attend, T),
+        {"(QK')V": lambda: attend_with_matrix(T)},
+        {"(QK')V": targets[T]},
+        {"(QK')V": 1e-3},
+    )
+
+
+def polynomial_case() -> Case:
+    return Case(
+        "degree 3279, L=8",
+        partial(polynomial_direction, 8),
+        {"L=2": lambda: partial(polynomial_direction, 2)},
+        {"L=2": 0.5},
+    )
+
+
+def pfn_case() -> Case:
+    return Case(
+        "MiniPFN 110 + 400 rows", predict_pfn, {"bare network": bare_forward}, {"bare network": 1 / 3}
+    )
+
+
+def table_case() -> Case:
+    return Case("69 x 5 optimal prompt losses", reference_table)
+
+
+def error_case() -> Case:
+    return Case("SPI error, m=1000", fresh_error)
+
+
+CASES = [
+    em_case,
+    plugin_case,
+    loop_case,
+    partial(attention_case, 256),
+    partial(attention_case, 1024),
+    partial(attention_case, 4096),
+    polynomial_case,
+    pfn_case,
+    table_case,
+    error_case,
+]
+
+
+@pytest.mark.parametrize("make", CASES)
+def test_speed(benchmark, make):
+    case = make()
+    with one_thread():
+        benchmark(case.ours)
+
+
+def slope() -> float:
+    """Exponent of the time of attention in the number of rows, 512 to 8192."""
+    from _harness import timed
+
+    lengths = 512 * 2 ** np.arange(5)
+    with one_thread():
+        seconds = [min(timed(partial(attend, int(T), 64))[0] for _ in range(20)) for T in lengths]
+    return float(np.polyfit(np.log(lengths), np.log(seconds), 1)[0])
+
+
+if __name__ == "__main__":
+    status = main(CASES)
+    exponent = slope()
+    print(f"attention: time ~ T^{exponent:.2f} (target 0.9 to 1.15)")
+    if "--peers" in sys.argv:
+        models = {
+            "EM": GMMEMClassifier(),
+            "SSPI-inf": SemiSupervisedPlugIn(sigma=1.0),
+            "SelfTraining(LogReg)": self_training(LogisticRegression()),
+            "SelfTraining(NB)": self_training(GaussianNB()),
+            "looped NB": LoopedClassifier(GaussianNB(), selection="last"),
+            "LabelSpreading(knn)": LabelSpreading(kernel="knn", n_neighbors=7),
+        }
+        for name, model in models.items():
+            print(f"error of {name}: {error(model):.4f}")
+    raise SystemExit(status or int(not 0.9 <= exponent <= 1.15))

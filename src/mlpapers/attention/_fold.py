@@ -1,0 +1,109 @@
+r"""Rows scaled by their temperature, with a backward pass that keeps only the rows.
+
+.. math:: y = \tau x, \qquad \tau = b + \tanh u, \qquad u = \langle w, \mathrm{GELU}(f) \rangle + \beta
+
+for rows x, features f (often x itself), weights w, a bias :math:`\beta` and a base b (the position's part).
+With :math:`s = \langle g, x \rangle` and :math:`\delta = s (1 - \tanh^2 u)`,
+
+.. math:: dx = \tau g, \quad df = \delta\, w\, \mathrm{GELU}'(f), \quad dw = \sum \delta\, \mathrm{GELU}(f),
+          \quad d\beta = \sum \delta, \quad db = s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from mlpapers.attention._checks import compute_dtype
+
+
+def fold(
+    x: torch.Tensor,
+    base: torch.Tensor,
+    *,
+    features: torch.Tensor | None = None,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return x times its temperature, in x's dtype.
+
+    Parameters
+    ----------
+    x : tensor of shape (..., d)
+    base : tensor broadcastable to (...)
+        The part of the temperature that does not depend on features.
+    features : tensor of shape (..., d), optional
+        Default: `x`.
+    weight : tensor broadcastable to (..., d), optional
+        None leaves out the features.
+    bias : tensor broadcastable to (...), optional
+
+    Returns
+    -------
+    y : tensor of the shape of `x`
+    """
+    if weight is None:
+        return scale_rows(x, base)
+    if torch.compiler.is_compiling():
+        # The compiler fuses the plain formula, its derivative included, into what is around it.
+        return scale_rows(x, base + token_part(x if features is None else features, weight, bias))
+    return _Fold.apply(x, features, weight, bias, base)
+
+
+def scale_rows(x: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+    """Return the rows of x (..., d) times tau (...); tau is rounded to x's dtype, as fused kernels need."""
+    return x * tau.to(x.dtype).unsqueeze(-1)
+
+
+def token_part(
+    features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return tanh(<weight, GELU(features)> + bias), computed in float32 (float64 for float64)."""
+    dtype = compute_dtype(features.dtype)
+    u = (functional.gelu(features.to(dtype)) * weight.to(dtype)).sum(-1)
+    return torch.tanh(u if bias is None else u + bias.to(dtype))
+
+
+class _Fold(torch.autograd.Function):
+    """The formulas above; what is kept are the rows, their temperature and its tanh."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        features: torch.Tensor | None,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        base: torch.Tensor,
+    ) -> torch.Tensor:
+        part = token_part(x if features is None else features, weight, bias)
+        tau = base.to(part.dtype) + part
+        ctx.save_for_backward(x, features, weight, part, tau)
+        ctx.bias_shape = None if bias is None else bias.shape
+        ctx.base_shape = base.shape
+        return scale_rows(x, tau)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, own, weight, part, tau = ctx.saved_tensors
+        need_x, need_features, need_weight, need_bias, need_base = ctx.needs_input_grad
+        features = x if own is None else own
+        s = (g.to(part.dtype) * x.to(part.dtype)).sum(-1)
+        delta = s * (1.0 - part * part)
+        dx = df = dw = db = None
+        if (own is None and need_x) or need_features:
+            wide = delta.unsqueeze(-1) * weight.to(part.dtype)
+            df = torch.ops.aten.gelu_backward(wide, features.to(part.dtype)).to(features.dtype)
+            if own is None:
+                dx, df = torch.addcmul(df, g, tau.to(g.dtype).unsqueeze(-1)), None
+        if need_x and dx is None:
+            dx = scale_rows(g, tau)
+        if need_weight:
+            terms = functional.gelu(features.to(part.dtype)).mul_(delta.unsqueeze(-1))
+            dw = terms.sum_to_size(weight.shape).to(weight.dtype)
+        if need_bias:
+            db = delta.sum_to_size(ctx.bias_shape)
+        return dx, df, dw, db, s.sum_to_size(ctx.base_shape) if need_base else None

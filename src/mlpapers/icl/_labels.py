@@ -1,0 +1,143 @@
+"""Partly labelled targets: which rows are unlabelled, and what the classes are."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+__all__ = ["PartialLabels", "read_labels", "validate_rows"]
+
+
+class PartialLabels(NamedTuple):
+    """Labels as codes.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (C,)
+    codes : ndarray of shape (n,), int
+        Index into `classes`, -1 where the label is missing.
+    """
+
+    classes: NDArray[Any]
+    codes: NDArray[np.int64]
+
+    @property
+    def labeled(self) -> NDArray[np.bool_]:
+        """Which rows have a label, shape (n,)."""
+        return self.codes >= 0
+
+
+def read_labels(
+    y: NDArray[Any],
+    unlabeled: Any = "auto",
+    *,
+    missing: NDArray[np.bool_] | None = None,
+    binary: str | None = None,
+) -> PartialLabels:
+    """Tell labels from missing ones.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,)
+    unlabeled : "auto", or the value that marks a row without label
+        "auto" takes -1 for the mark, unless fewer than two classes would be left; then -1 is a class and a
+        UserWarning says so.
+    missing : ndarray of shape (n,) of bool, optional
+        Which rows have no label, where that is known already.
+    binary : str, optional
+        Name of a classifier for two classes only; more are refused.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two classes among the labelled rows, or targets that are no classes.
+    """
+    auto = missing is None and isinstance(unlabeled, str) and unlabeled == "auto"
+    if missing is None:
+        missing = marked(y, -1 if auto else unlabeled)
+    present = y[~missing]
+    # Integers and text are classes whatever they hold; the check is for numbers with a fraction.
+    if present.size and present.dtype.kind not in "biuUS":
+        check_classification_targets(present)
+    classes = np.unique(present)
+    if auto and missing.any() and len(classes) == 1:
+        warnings.warn(
+            "y has one class beside -1, so -1 is taken for a class; pass unlabeled=MARK where it is not",
+            UserWarning,
+            stacklevel=4,
+        )
+        missing = np.zeros(len(y), dtype=bool)
+        present, classes = y, np.unique(y)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y must have at least two classes among the labelled rows; got {len(classes)} class: "
+            f"{classes.tolist()}"
+        )
+    if binary is not None and len(classes) > 2:
+        raise ValueError(
+            f"Only binary classification is supported by {binary}. The type of the target is multiclass "
+            f"with {len(classes)} classes."
+        )
+    codes = np.full(len(y), -1, dtype=np.int64)
+    codes[~missing] = np.searchsorted(classes, present)
+    return PartialLabels(classes, codes)
+
+
+def validate_rows(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    """Return checked X (n, d) float64 and y (n,), and set ``n_features_in_``, as ``validate_data`` does.
+
+    Arrays that are already what it would make of them skip its conversions, which would take most of the time
+    of a fit to a few hundred rows.
+    """
+    ready = (
+        type(X) is np.ndarray
+        and type(y) is np.ndarray
+        and X.dtype == np.float64
+        and y.dtype.kind in "iu"
+        and X.ndim == 2
+        and y.shape == X.shape[:1]
+        and X.size > 0
+        and X.flags.c_contiguous
+        and not hasattr(estimator, "feature_names_in_")
+    )
+    if ready and np.isfinite(X).all():
+        estimator.n_features_in_ = X.shape[1]
+        return X, y
+    checked: tuple[NDArray[np.float64], NDArray[Any]] = validate_data(
+        estimator, X, y, dtype=np.float64, order="C"
+    )
+    return checked
+
+
+def check_mark(unlabeled: Any) -> Any:
+    """Return `unlabeled` if it can mark a row: a number, a string or None; otherwise raise a TypeError."""
+    if unlabeled is None or isinstance(unlabeled, str | int | float | np.generic):
+        return unlabeled
+    raise TypeError(f"unlabeled must be 'auto' or a value of y; got {unlabeled!r}")
+
+
+def is_missing_mark(unlabeled: Any) -> bool:
+    """Whether the mark is None or NaN, which validators of y refuse."""
+    return unlabeled is None or (isinstance(unlabeled, float) and unlabeled != unlabeled)
+
+
+def marked(y: NDArray[Any], mark: Any) -> NDArray[np.bool_]:
+    """Return which entries of y equal the mark (None and NaN mark both None and NaN).
+
+    Raises
+    ------
+    ValueError
+        For a text that marks rows of a numeric y.
+    """
+    if is_missing_mark(mark):
+        return np.array([value is None or value != value for value in y.tolist()], dtype=bool)
+    if y.dtype.kind in "biuf":
+        if isinstance(mark, str):
+            raise ValueError(f"unlabeled={mark!r} is text, but y holds numbers (dtype {y.dtype})")
+        return np.asarray(y == mark)
+    return np.array([type(value) is type(mark) and value == mark for value in y.tolist()], dtype=bool)

@@ -1,0 +1,111 @@
+"""How soft labels reach a base estimator that may not know them: four ways, one interface."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone, is_classifier, is_regressor
+
+__all__ = ["SOFT_WAYS", "SoftModel", "choose_way", "fit_hard", "fit_soft"]
+
+Array = NDArray[np.float64]
+
+SOFT_WAYS = ("soft", "regress", "weight", "hard")
+_NEGLIGIBLE = 1e-12
+
+
+class SoftModel:
+    """A fitted base estimator that answers with distributions over given classes.
+
+    Parameters
+    ----------
+    estimators : list of estimators
+        One; or, for a regressor and three classes or more, one per class.
+    classes : ndarray of shape (C,)
+    """
+
+    def __init__(self, estimators: list[Any], classes: NDArray[Any]) -> None:
+        self.estimators = estimators
+        self.classes = classes
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return distributions (q, C)."""
+        C = len(self.classes)
+        if not is_regressor(self.estimators[0]):
+            known = self.estimators[0].predict_proba(X)
+            P = np.zeros((len(known), C))
+            P[:, np.searchsorted(self.classes, self.estimators[0].classes_)] = known
+            return P
+        answers = [np.asarray(model.predict(X), dtype=np.float64).reshape(-1) for model in self.estimators]
+        P = (1.0 + np.clip(np.column_stack(answers), -1.0, 1.0)) / 2.0
+        if C == 2:
+            return np.column_stack([1.0 - P[:, 0], P[:, 0]])
+        total = P.sum(axis=1, keepdims=True)
+        return np.where(total > 0.0, P / np.where(total > 0.0, total, 1.0), 1.0 / C)
+
+
+def choose_way(estimator: Any, soft: str) -> str:
+    """Return the way that "auto" stands for, or `soft` itself where the estimator can follow it.
+
+    Raises
+    ------
+    TypeError
+        Where the estimator cannot; it names the estimator.
+    """
+    name = type(estimator).__name__
+    can = {
+        "soft": callable(getattr(estimator, "fit_soft", None)),
+        "regress": is_regressor(estimator),
+        "weight": _takes_weights(estimator),
+        "hard": True,
+    }
+    way = next(way for way in SOFT_WAYS if can[way]) if soft == "auto" else soft
+    reasons = {
+        "soft": "has no method fit_soft(X, P, classes)",
+        "regress": "is not a regressor",
+        "weight": "takes no sample_weight in fit",
+    }
+    if not can[way]:
+        raise TypeError(f"soft={way!r} does not work with estimator {name}, which {reasons[way]}")
+    if way != "regress" and is_regressor(estimator):
+        raise TypeError(f"soft={way!r} does not work with estimator {name}, a regressor; use soft='regress'")
+    if way != "regress" and not callable(getattr(estimator, "predict_proba", None)):
+        raise TypeError(f"estimator {name} has no predict_proba, which soft={way!r} needs")
+    return way
+
+
+def fit_hard(
+    estimator: Any, X: Array, codes: NDArray[np.int64], classes: NDArray[Any], way: str
+) -> SoftModel:
+    """Fit a clone to rows that all have a label: what the base does without loops."""
+    if way == "regress":
+        return fit_soft(estimator, X, np.eye(len(classes))[codes], classes, way)
+    return SoftModel([clone(estimator).fit(X, classes[codes])], classes)
+
+
+def fit_soft(estimator: Any, X: Array, P: Array, classes: NDArray[Any], way: str) -> SoftModel:
+    """Fit a clone to label distributions P (n, C).
+
+    "soft" hands them over; "regress" fits 2P - 1, one target for two classes else C; "weight" repeats
+    each row once per class with weight P_ic; "hard" takes the most probable class.
+    """
+    C = len(classes)
+    if way == "soft":
+        return SoftModel([clone(estimator).fit_soft(X, P, classes)], classes)
+    if way == "regress":
+        targets = 2.0 * (P[:, 1:] if C == 2 else P) - 1.0
+        return SoftModel([clone(estimator).fit(X, target) for target in targets.T], classes)
+    if way == "hard":
+        return SoftModel([clone(estimator).fit(X, classes[P.argmax(axis=1)])], classes)
+    rows, codes = np.nonzero(P > _NEGLIGIBLE)
+    model = clone(estimator).fit(X[rows], classes[codes], sample_weight=P[rows, codes])
+    return SoftModel([model], classes)
+
+
+def _takes_weights(estimator: Any) -> bool:
+    if not is_classifier(estimator):
+        return False
+    return "sample_weight" in inspect.signature(estimator.fit).parameters

@@ -1,0 +1,385 @@
+"""One run of an agent: what each phase does, with every event on disk before it takes effect."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlpapers.core.parallel import parallel_map
+from mlpapers.kernels.agents.conductor import WORKFLOWS, Event, State, replay, transition
+from mlpapers.kernels.agents.messages import TaskSpec, TraceEvent
+from mlpapers.kernels.agents.rules import Coder, Designer, Verifier
+from mlpapers.kernels.dsl.base import BuildError, get_backend, get_dsl
+from mlpapers.kernels.result import KernelResult
+from mlpapers.kernels.search.halving import HalvingOutcome, successive_halving
+from mlpapers.kernels.search.space import Params, candidates
+from mlpapers.kernels.store import Store, code_sha
+from mlpapers.kernels.verify.examiner import Examiner
+from mlpapers.kernels.verify.report import CorrectnessReport, Verdict
+from mlpapers.kernels.verify.settings import kernel_cache
+from mlpapers.kernels.verify.timing import faster
+
+if TYPE_CHECKING:
+    from mlpapers.kernels.agent import KernelAgent
+    from mlpapers.kernels.designs import Candidate, Design
+    from mlpapers.kernels.kernel import Kernel
+    from mlpapers.kernels.task import Task
+
+# Of each further design, so many settings enter a race whose first design has the rest.
+_PER_ALTERNATIVE = 2
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A design, by its number, and a setting of its knobs."""
+
+    design: int
+    params: Params
+
+    def to_json(self) -> str:
+        return json.dumps({"design": self.design, "params": self.params}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Entry:
+        found = json.loads(text)
+        return cls(found["design"], found["params"])
+
+
+class Session:
+    """A run; made anew after a kill, it goes on where the store says that it stopped.
+
+    Parameters
+    ----------
+    agent : KernelAgent
+        Checked.
+    task : Task
+    dsl, backend : str
+    store : Store
+    run_id : str
+    clock : callable
+        Seconds, for the time budget.
+    """
+
+    def __init__(
+        self,
+        agent: KernelAgent,
+        task: Task,
+        dsl: str,
+        backend: str,
+        store: Store,
+        run_id: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.agent, self.task, self.dsl, self.backend = agent, task, dsl, backend
+        self.store, self.run_id = store, run_id
+        seed = store.run(run_id).config["seed"]
+        self._clock, self._deadline = clock, clock() + agent.time_budget
+        self._workflow = replace(
+            WORKFLOWS[agent.workflow], max_steps=agent.max_steps, max_coder_retries=agent.max_coder_retries
+        )
+        self._coder = Coder(dsl, backend)
+        self._examiner = Examiner(
+            task, dsl=dsl, backend=backend, settings=agent.settings(), random_state=seed
+        )
+        self._verifier = Verifier(self._examiner, store, run_id, self._arch)
+        self._given: tuple[Design, ...] | None = None
+        self._problem = ""
+        self._seed = seed
+
+    @functools.cached_property
+    def _arch(self) -> str:
+        hardware = get_backend(self.backend).hardware()
+        return f"{self.backend}:{hardware.arch}:{hardware.name}:{hardware.cores}"
+
+    @functools.cached_property
+    def designs(self) -> tuple[Design, ...]:
+        """The designs of the task; none where it has operations without a template."""
+        from mlpapers.kernels.graph.ir import UnsupportedOp
+
+        if self._given is not None:
+            return self._given
+        agent = self.agent
+        spec = TaskSpec(
+            self.task, self.dsl, self.backend, agent.library_ops, agent.precision, agent.shape_policy,
+            agent.algebra,
+        )  # fmt: skip
+        try:
+            return Designer().run(spec)
+        except UnsupportedOp as error:
+            self._problem = f"{type(error).__name__}: {error}"
+            return ()
+
+    def run(self) -> KernelResult:
+        """Go from the stored events to the end and return the result."""
+        try:
+            state = replay(self.task.fingerprint, self.store.events(self.run_id), self._workflow)
+            while not state.done:
+                event = self._perform(state)
+                self.store.append(self.run_id, state.step, event)
+                state = transition(state, event, self._workflow)
+            result = self._result(state)
+            self.store.finish_run(self.run_id)
+            return result
+        finally:
+            self._examiner.close()
+
+    def tune(self, kernel: Kernel) -> KernelResult:
+        """Race settings of a given kernel's knobs against it."""
+        from mlpapers.kernels.designs import Design
+        from mlpapers.kernels.sketch import Sketch
+
+        assert kernel.sketch is not None
+        self._given = (Design(Sketch.parse(kernel.sketch)),)
+        try:
+            given = replace(self.candidate(Entry(0, dict(kernel.params))), code=kernel.code)
+            verdict = self._verifier.run(given)
+            events = self.store.events(self.run_id)
+            if verdict.ok and not events:
+                event = self._race(Entry(0, dict(kernel.params)), kernel.code)
+                self.store.append(self.run_id, 0, event)
+                events = [event]
+            chosen, found = given, verdict
+            if events and events[0].subject != code_sha(kernel.code):
+                better = self.candidate(Entry.from_json(events[0].detail))
+                judged = self._verifier.run(better)
+                chosen, found = (better, judged) if judged.ok else (chosen, found)
+            self.store.finish_run(self.run_id)
+            made = kernel if chosen is given else self._kernel(chosen)
+            return self._described(chosen, found, made, ())
+        finally:
+            self._examiner.close()
+
+    def candidate(self, entry: Entry) -> Candidate:
+        """Render a design at a setting of its knobs."""
+        return self._coder.run(self.designs[entry.design], entry.params)
+
+    def _time_left(self) -> bool:
+        return self._clock() < self._deadline
+
+    def _perform(self, state: State) -> Event:
+        """Do the work of a phase and say what came of it."""
+        return {
+            "designer": self._design,
+            "coder": self._code,
+            "verifier": self._verify,
+            "tuner": self._tune,
+        }[state.phase](state)
+
+    def _design(self, state: State) -> Event:
+        number = sum(event.kind == "designed" for event in state.history)
+        if number >= len(self.designs):
+            return Event("exhausted", detail=self._problem or "no further design")
+        return Event("designed", detail=self.designs[number].name, subject=str(number))
+
+    def _code(self, state: State) -> Event:
+        design, tried = 0, 0
+        for event in state.history:
+            if event.kind == "designed":
+                design, tried = int(event.subject), 0
+            elif event.kind == "coded":
+                tried += 1
+        if not self.designs:
+            return Event("exhausted", detail=self._problem)
+        settings = self._settings(design, self.agent.n_candidates)
+        if tried >= len(settings):
+            return Event("exhausted", detail="every setting of the knobs was tried")
+        entry = Entry(design, settings[tried])
+        return Event("coded", detail=entry.to_json(), subject=code_sha(self.candidate(entry).code))
+
+    def _verify(self, state: State) -> Event:
+        entry = self._last_entry(state) or Entry(0, self._settings(0, 1)[0])
+        candidate = self.candidate(entry)
+        verdict = self._verifier.run(candidate, timing=self._time_left())
+        sha = code_sha(candidate.code)
+        if not verdict.ok:
+            return Event("failed", verdict.report.error_class, verdict.report.error, sha)
+        target = self.agent.target_speedup
+        slow = target is not None and not verdict.speedup >= target
+        return Event("passed", "slow" if slow else "", entry.to_json(), sha)
+
+    def _tune(self, state: State) -> Event:
+        entry = self._last_entry(state)
+        assert entry is not None
+        return self._race(entry, self.candidate(entry).code)
+
+    def _race(self, incumbent: Entry, code: str) -> Event:
+        """Race other settings, and other designs, against the incumbent."""
+        kept = Event("tuned", detail=incumbent.to_json(), subject=code_sha(code))
+        if self.agent.search == "none" or self.agent.n_candidates < 2 or not self._time_left():
+            return kept
+        entries, codes = self._field(incumbent, code)
+        if len(entries) < 2:
+            return kept
+
+        def measure(number: int, who: Sequence[int], runs: int) -> list[list[float] | None]:
+            return self._measured(number, [codes[k] for k in who], runs)
+
+        outcome = successive_halving(len(entries), measure, keep=(0,), go_on=self._time_left)
+        return self._winner(outcome, entries, codes) or kept
+
+    def _winner(
+        self, outcome: HalvingOutcome, entries: Sequence[Entry], codes: Sequence[str]
+    ) -> Event | None:
+        """Return the event of the fastest entry that is right and clearly faster than the incumbent."""
+        mine = np.asarray(outcome.times.get(0, ()))
+        for index in outcome.order:
+            theirs = np.asarray(outcome.times[index])
+            n = min(len(mine), len(theirs))
+            if index == 0 or n == 0 or not faster(theirs[:n], mine[:n]):
+                return None
+            candidate = self.candidate(entries[index])
+            if self._verifier.run(candidate).ok:
+                ms = 1e3 * float(np.median(theirs))
+                self.store.set_knobs(
+                    self._bucket(entries[index].design), self._arch, entries[index].params, ms
+                )
+                return Event("tuned", detail=entries[index].to_json(), subject=code_sha(codes[index]))
+        return None
+
+    def _field(self, incumbent: Entry, code: str) -> tuple[list[Entry], list[str]]:
+        """Return the entries of a race and their sources; the incumbent is the first."""
+        n = self.agent.n_candidates
+        others = [k for k in range(len(self.designs)) if k != incumbent.design]
+        entries = [Entry(k, params) for k in others for params in self._settings(k, _PER_ALTERNATIVE)]
+        own = self._settings(incumbent.design, n)
+        entries = ([Entry(incumbent.design, params) for params in own] + entries)[: n + len(entries)]
+        fields: dict[str, Entry] = {code: incumbent}
+        for entry in entries:
+            fields.setdefault(self.candidate(entry).code, entry)
+        chosen = list(fields.items())
+        # Alternatives of the design take the places of the last settings.
+        alternatives = [pair for pair in chosen if pair[1].design != incumbent.design]
+        same = [pair for pair in chosen if pair[1].design == incumbent.design]
+        chosen = (same[: max(1, n - len(alternatives))] + alternatives)[:n]
+        built = self._built([text for text, _ in chosen])
+        kept = [pair for pair, ok in zip(chosen, built) if ok or pair[0] == code]
+        return [entry for _, entry in kept], [text for text, _ in kept]
+
+    def _built(self, codes: Sequence[str]) -> list[bool]:
+        folder = kernel_cache()
+        return parallel_map(
+            _build, codes, n_jobs=self.agent.n_jobs, shared=(self.dsl, self.backend, folder), prefer="threads"
+        )
+
+    def _measured(self, number: int, codes: Sequence[str], runs: int) -> list[list[float] | None]:
+        """Return times from the store, and from one race of those that it does not have."""
+        times = {code: self.store.timing(self.run_id, number, code) for code in codes}
+        missing = [code for code in codes if times[code] is None]
+        if missing:
+            for code, seconds in zip(missing, self._examiner.race(missing, runs)):
+                self.store.add_timing(self.run_id, number, code, seconds or [])
+                times[code] = seconds
+        return [times[code] or None for code in codes]
+
+    def _settings(self, design: int, n: int) -> list[Params]:
+        """Return settings of a design's knobs in the order in which they are tried."""
+        language, sketch = get_dsl(self.dsl), self.designs[design].sketch
+        return candidates(
+            language.space(sketch, self.backend),
+            language.defaults(sketch, self.backend),
+            n=n,
+            known=self.store.knobs(self._bucket(design), self._arch),
+            rng=np.random.default_rng([self._seed, design]),
+        )
+
+    def _bucket(self, design: int) -> str:
+        from mlpapers.kernels.synthesis.synthesise import bucket
+
+        return f"{self.dsl}:{bucket(self.designs[design].sketch)}"
+
+    def _last_entry(self, state: State) -> Entry | None:
+        for event in reversed(state.history):
+            if event.kind in ("coded", "tuned"):
+                return Entry.from_json(event.detail)
+        return None
+
+    def _result(self, state: State) -> KernelResult:
+        trace = self._trace(state)
+        entry = self._last_entry(state)
+        if entry is None:
+            detail = next((event.detail for event in reversed(state.history) if event.detail), "no design")
+            report = CorrectnessReport(error=detail, stage="static")
+            return KernelResult(
+                success=False, kernel=None, code="", report=report, trace=trace, run_id=self.run_id,
+                device=self._arch,
+            )  # fmt: skip
+        candidate = self.candidate(entry)
+        verdict = self._verifier.run(candidate, timing=self._was_timed(candidate.code))
+        return self._described(candidate, verdict, self._kernel(candidate), trace)
+
+    def _was_timed(self, code: str) -> bool:
+        """Return whether there is time to time it, or the run did so before."""
+        frame = self.store.attempts(self.run_id)
+        mine = frame[(frame["code_sha"] == code_sha(code)) & frame["speedup"].notna()]
+        return self._time_left() or not mine.empty
+
+    def _kernel(self, candidate: Candidate) -> Kernel:
+        from mlpapers.kernels.kernel import Kernel
+
+        sketch = candidate.design.sketch.to_text() if candidate.design is not None else None
+        return Kernel(
+            code=candidate.code, dsl=candidate.dsl, backend=candidate.backend, task=self.task,
+            params=dict(candidate.params), sketch=sketch, origin=candidate.origin,
+        )  # fmt: skip
+
+    def _described(
+        self, candidate: Candidate, verdict: Verdict, kernel: Kernel, trace: tuple[TraceEvent, ...]
+    ) -> KernelResult:
+        design = candidate.design
+        said = (*candidate.disclosures, *(design.disclosures if design is not None else ()))
+        return KernelResult(
+            success=verdict.ok,
+            kernel=kernel if verdict.ok else None,
+            code=candidate.code,
+            speedup=verdict.speedup,
+            speedup_ci=verdict.speedup_ci,
+            eager_ms=verdict.eager_ms,
+            kernel_ms=verdict.kernel_ms,
+            report=verdict.report,
+            origin=kernel.origin,
+            disclosures=tuple(dict.fromkeys((*said, *verdict.report.disclosures))),
+            roofline_fraction=self._floor(design) / (1e-3 * verdict.kernel_ms),
+            attempts=self.store.attempts(self.run_id),
+            trace=trace,
+            run_id=self.run_id,
+            timing_mode=verdict.timing_mode,
+            degenerate=verdict.degenerate,
+            device=self._arch,
+        )
+
+    def _floor(self, design: Design | None) -> float:
+        from mlpapers.kernels.graph.floor import floor_seconds
+
+        if design is None or not math.isfinite(design.floor_bytes + design.floor_flops):
+            return math.nan
+        hardware = get_backend(self.backend).hardware()
+        return float(floor_seconds(design.floor_bytes, design.floor_flops, hardware))
+
+    def _trace(self, state: State) -> tuple[TraceEvent, ...]:
+        rows = []
+        done: list[Event] = []
+        before = replay(self.task.fingerprint, (), self._workflow)
+        for event in state.history:
+            done.append(event)
+            after = replay(self.task.fingerprint, done, self._workflow)
+            kind = f"{event.kind} ({event.error_class})" if event.error_class else event.kind
+            rows.append(TraceEvent(before.step, before.phase, kind, event.detail[:2000], after.phase))
+            before = after
+        return tuple(rows)
+
+
+def _build(dsl: str, backend: str, folder: Path, code: str) -> bool:
+    try:
+        get_dsl(dsl).build(code, folder, backend)
+    except BuildError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""The four agents, each ``run(message) -> message``, and the messages between them."""

@@ -1,0 +1,92 @@
+"""Paired timing of functions in this process."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlpapers.kernels.kernel import Kernel
+from mlpapers.kernels.synthesis.synthesise import candidate, synthesise
+from mlpapers.kernels.task import Task
+
+
+def load_module(code: str, task: Task, module: Any) -> Any:
+    """Return an instance of a kernel's class with the reference's state; the code is our own."""
+    made = Kernel(code, "cpp", "cpu", task).load()(*task.init_inputs())
+    made.load_state_dict(module.state_dict())
+    return made
+
+
+def interleaved(functions: Mapping[str, Callable[[], Any]], pairs: int) -> dict[str, np.ndarray]:
+    """Return the seconds of each function over `pairs` rounds; every other round runs in reverse order."""
+    names = list(functions)
+    for name in names * 2:
+        functions[name]()
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for k in range(pairs):
+        for name in names if k % 2 else names[::-1]:
+            start = time.perf_counter()
+            result = functions[name]()
+            seconds[name].append(time.perf_counter() - start)
+            # Freed before the next function allocates, as in a program that goes on with the result.
+            del result
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def paired_ratio(slow: np.ndarray, fast: np.ndarray) -> float:
+    """Return the median over rounds of slow / fast."""
+    return float(np.median(slow / fast))
+
+
+def geometric(values: Sequence[float]) -> float:
+    """Return the geometric mean."""
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def measure(
+    task: Task, pairs: int, *, compiled: bool = False, seed: int = 0, **options: Any
+) -> dict[str, Any]:
+    """Return speed-up over eager, milliseconds and templates of the first design of a task.
+
+    Parameters
+    ----------
+    task : Task
+    pairs : int
+    compiled : bool
+        Time torch.compile's version in the same rounds.
+    seed : int
+    **options : object
+        Of ``synthesise``.
+
+    Returns
+    -------
+    row : dict
+    """
+    import torch
+
+    design = synthesise(task, **options)[0]
+    module, inputs = task.build(seed)
+    ours = load_module(candidate(design).code, task, module)
+    functions: dict[str, Callable[[], Any]] = {
+        "eager": lambda: module(*inputs),
+        "ours": lambda: ours(*inputs),
+    }
+    with torch.no_grad():
+        if compiled:
+            quick = torch.compile(module)
+            functions["compile"] = lambda: quick(*inputs)
+        seconds = interleaved(functions, pairs)
+    row: dict[str, Any] = {
+        "task": task.name,
+        "speedup": paired_ratio(seconds["eager"], seconds["ours"]),
+        "eager_ms": 1e3 * float(np.median(seconds["eager"])),
+        "kernel_ms": 1e3 * float(np.median(seconds["ours"])),
+        "templates": "+".join(design.sketch.templates),
+    }
+    if compiled:
+        row["compile_speedup"] = paired_ratio(seconds["eager"], seconds["compile"])
+    return row

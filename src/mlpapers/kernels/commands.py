@@ -1,0 +1,268 @@
+"""The commands ``mlpapers kernels …``: parse, call the library, print.
+
+Exit status 0 where a kernel was found and is right, 1 where not, 2 on wrong usage.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mlpapers.kernels.agent import KernelAgent
+    from mlpapers.kernels.result import KernelResult
+    from mlpapers.kernels.task import Task
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Write, verify and measure kernels for PyTorch modules.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+TaskFile = Annotated[
+    Path, typer.Argument(metavar="TASK", exists=True, dir_okay=False, help="A file in KernelBench's format.")
+]
+Dsl = Annotated[str, typer.Option(help="Kernel language; auto takes what is usable.")]
+Backend = Annotated[str, typer.Option(help="Device; auto takes what is there.")]
+Sizes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Replace a constant of the task.", show_default=False),
+]
+Search = Annotated[str, typer.Option(help="none or autotune.")]
+Budget = Annotated[float, typer.Option("--time-budget", help="Seconds after which nothing new is begun.")]
+Library = Annotated[str, typer.Option("--library-ops", help="none, contractions or any.")]
+Shapes = Annotated[str, typer.Option("--shape-policy", help="batch, static or dynamic.")]
+StoreFile = Annotated[Path | None, typer.Option("--store", help="Where runs are kept.", show_default=False)]
+Seed = Annotated[int, typer.Option(min=0, help="What all randomness is drawn from.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else to stdout.")]
+
+
+@app.command()
+def generate(
+    task: TaskFile,
+    dsl: Dsl = "auto",
+    backend: Backend = "auto",
+    sizes: Sizes = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Save: a source for *.py, else all.", show_default=False),
+    ] = None,
+    search: Search = "autotune",
+    time_budget: Budget = 120.0,
+    library_ops: Library = "contractions",
+    shape_policy: Shapes = "batch",
+    store: StoreFile = None,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find a kernel for a task."""
+    loaded = _task(task, sizes)
+    options = {
+        "search": search,
+        "time_budget": time_budget,
+        "library_ops": library_ops,
+        "shape_policy": shape_policy,
+        "store": store,
+        "random_state": seed,
+    }
+    with _usage():
+        agent = _agent(dsl=dsl, backend=backend, **options)
+        result = agent.generate(loaded)
+        if out is not None and result.success:
+            result.save(out)
+    _finish(result, as_json)
+
+
+@app.command()
+def tune(
+    kernel: Annotated[
+        Path, typer.Argument(metavar="RESULT", exists=True, dir_okay=False, help="A saved KernelResult.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", "-o", show_default=False)] = None,
+    time_budget: Budget = 120.0,
+    store: StoreFile = None,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Find better settings of a kernel's knobs."""
+    from mlpapers.kernels.result import KernelResult
+
+    with _usage():
+        given = KernelResult.load(kernel)
+        if given.kernel is None:
+            raise typer.BadParameter(f"{kernel} holds no kernel")
+        agent = _agent(time_budget=time_budget, store=store, random_state=seed)
+        result = agent.tune(given.kernel)
+        if out is not None and result.success:
+            result.save(out)
+    _finish(result, as_json)
+
+
+@app.command("verify")
+def verify_kernel(
+    task: TaskFile,
+    kernel: Annotated[
+        Path, typer.Argument(metavar="KERNEL", exists=True, dir_okay=False, help="Source with ModelNew.")
+    ],
+    dsl: Dsl = "cpp",
+    backend: Backend = "auto",
+    sizes: Sizes = None,
+    library_ops: Library = "contractions",
+    shape_policy: Shapes = "batch",
+    no_timing: Annotated[bool, typer.Option("--no-timing", help="Judge it, but do not time it.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Fresh seeds by default.", show_default=False)] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Examine somebody's kernel: whether it is right, honest, and faster than eager."""
+    from mlpapers.kernels.agents.messages import to_json
+    from mlpapers.kernels.verify.pipeline import verify
+
+    with _usage():
+        verdict = verify(
+            _task(task, sizes),
+            kernel.read_text(encoding="utf-8"),
+            dsl=dsl,
+            backend=backend,
+            timing=not no_timing,
+            library_ops=library_ops,
+            shape_policy=shape_policy,
+            random_state=seed,
+        )
+    typer.echo(to_json(verdict) if as_json else str(verdict))
+    raise typer.Exit(0 if verdict.ok else 1)
+
+
+@app.command()
+def bench(
+    path: Annotated[
+        Path | None,
+        typer.Option(help="A clone of KernelBench; our own tasks without it.", show_default=False),
+    ] = None,
+    level: Annotated[int, typer.Option(min=1, max=4, help="Level of KernelBench.")] = 1,
+    ids: Annotated[
+        str | None, typer.Option(help="Numbers of problems, by commas.", show_default=False)
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Time torch.compile beside.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Save the result.", show_default=False)
+    ] = None,
+    search: Search = "none",
+    time_budget: Budget = 60.0,
+    store: StoreFile = None,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a benchmark: KernelBench from a clone, or our own tasks."""
+    from mlpapers.kernels.bench import KernelBench, evaluate
+    from mlpapers.kernels.bench_tasks import mini_bench
+
+    with _usage():
+        wanted = None if ids is None else [int(number) for number in ids.split(",")]
+        agent = _agent(search=search, time_budget=time_budget, store=store, random_state=seed)
+        baseline = ("eager", "compile") if compiled else ("eager",)
+        if path is None:
+            tasks = mini_bench()
+            chosen = tasks if wanted is None else [tasks[number] for number in wanted]
+            result = evaluate(agent, chosen, baseline=baseline)
+        else:
+            problems = KernelBench(path, level=level, problems=wanted)
+            result = problems.evaluate(agent, baseline=baseline)
+    if out is not None:
+        result.save(out)
+    typer.echo(result.table.to_json(orient="records") if as_json else result.summary())
+    raise typer.Exit(0 if result.correctness == 1.0 else 1)
+
+
+@app.command("doctor")
+def show_doctor(as_json: JsonFlag = False) -> None:
+    """Say what is installed and what each kernel language can do here."""
+    from mlpapers.kernels.doctor import doctor
+
+    found = doctor()
+    typer.echo(found.checks.to_json(orient="records") if as_json else found.summary())
+
+
+@app.command()
+def resume(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The id of a run.")],
+    store: StoreFile = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Go on with a run that was interrupted."""
+    with _usage():
+        result = _agent(store=store).resume(run)
+    _finish(result, as_json)
+
+
+@contextlib.contextmanager
+def _usage() -> Iterator[None]:
+    """Turn what wrong arguments raise into wrong usage, exit status 2."""
+    from mlpapers.kernels.dsl.base import DSLUnavailable
+
+    try:
+        yield
+    except DSLUnavailable as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except (ValueError, KeyError, TypeError, IndexError, FileNotFoundError) as error:
+        raise typer.BadParameter(str(error.args[0] if error.args else error)) from None
+
+
+def _task(path: Path, sizes: list[str] | None) -> Task:
+    from mlpapers.kernels.task import Task
+
+    overrides = {}
+    for item in sizes or []:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set needs NAME=VALUE; got {item!r}")
+        try:
+            overrides[name.strip()] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise typer.BadParameter(f"--set {name}: {value!r} is no literal") from None
+    with _usage():
+        return Task.from_file(path, overrides=overrides)
+
+
+def _agent(**options: Any) -> KernelAgent:
+    from mlpapers.kernels.agent import KernelAgent
+
+    return KernelAgent(**options)
+
+
+def _finish(result: KernelResult, as_json: bool) -> None:
+    if as_json:
+        row = {
+            "success": result.success,
+            "run": result.run_id,
+            "speedup": result.speedup,
+            "speedup_ci": result.speedup_ci,
+            "eager_ms": result.eager_ms,
+            "kernel_ms": result.kernel_ms,
+            "origin": result.origin,
+            "disclosures": result.disclosures,
+            "stage": result.report.stage,
+            "error": result.report.error,
+            "code": result.code,
+        }
+        # JSON has no nan.
+        typer.echo(json.dumps({name: _json_value(value) for name, value in row.items()}))
+    else:
+        typer.echo(result.summary())
+        typer.echo(f"run {result.run_id}", err=True)
+    raise typer.Exit(0 if result.success else 1)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_json_value(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,143 @@
+"""``doctor``: what is installed, what each kernel language can do here, and why not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlpapers.core.result import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+_PACKAGES = ("torch", "triton", "tilelang", "openai")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DoctorResult(Result):
+    """What :func:`doctor` found.
+
+    Attributes
+    ----------
+    checks : DataFrame
+        Columns what, ok, detail.
+    """
+
+    checks: pd.DataFrame
+
+    def summary(self) -> str:
+        """Return one line per check."""
+        width = max(len(name) for name in self.checks["what"])
+        lines = [
+            f"{'yes' if row.ok else 'no ':<3}  {row.what:<{width}}  {row.detail}"
+            for row in self.checks.itertuples(index=False)
+        ]
+        return "\n".join(lines)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the checks, one row each."""
+        return self.checks.copy()
+
+    def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
+        """Draw the checks as bars of length 1 (there) and 0 (missing).
+
+        Parameters
+        ----------
+        ax : Axes, optional
+        **options
+            For ``Axes.barh``.
+
+        Returns
+        -------
+        ax : Axes
+        """
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots()
+        ax.barh(self.checks["what"], self.checks["ok"].astype(int), **options)
+        ax.set_xlim(0, 1)
+        return ax
+
+
+def doctor() -> DoctorResult:
+    """Say what is installed, which languages and devices can be used, and how far workers are isolated.
+
+    Returns
+    -------
+    result : DoctorResult
+    """
+    import pandas as pd
+
+    from mlpapers.kernels.dsl.base import get_backend, list_backends, list_dsls
+    from mlpapers.kernels.verify.settings import kernel_cache
+
+    rows: list[tuple[str, bool, str]] = [_compiler()]
+    for name in _PACKAGES:
+        there = importlib.util.find_spec(name) is not None
+        rows.append(
+            (f"package {name}", there, importlib.metadata.version(name) if there else "not installed")
+        )
+    for row in list_backends().itertuples(index=False):
+        detail = row.reason
+        if row.available:
+            hardware = get_backend(row.name).hardware()
+            detail = (
+                f"{hardware.name}, {hardware.cores} cores, {hardware.peak_flops / 1e9:.0f} GFLOP/s, "
+                f"{hardware.bandwidth_dram / 1e9:.1f} GB/s from memory"
+            )
+        rows.append((f"backend {row.name}", bool(row.available), detail))
+    for row in list_dsls().itertuples(index=False):
+        detail = row.reason or "builds and runs"
+        rows.append((f"language {row.name} on {row.backend}", bool(row.available), detail))
+    rows += _isolation()
+    folder = kernel_cache()
+    rows.append(("kernel cache", os.access(folder, os.W_OK), str(folder)))
+    return DoctorResult(checks=pd.DataFrame(rows, columns=["what", "ok", "detail"]))
+
+
+def _compiler() -> tuple[str, bool, str]:
+    name = os.environ.get("CXX", "g++").split()[0]
+    path = shutil.which(name)
+    if path is None:
+        return "C++ compiler", False, f"{name} is not on the PATH"
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    return "C++ compiler", done.returncode == 0, (done.stdout.splitlines() or [path])[0]
+
+
+def _isolation() -> list[tuple[str, bool, str]]:
+    """Try in a child what a worker does to itself."""
+    from mlpapers.kernels.verify import _lockdown
+
+    found = []
+    for what, step, otherwise in (
+        (
+            "workers without network",
+            _lockdown.leave_network,
+            "sockets are refused by call filter and audit hook",
+        ),
+        ("workers without processes", _lockdown.refuse_syscalls, "limited by number and by the audit hook"),
+    ):
+        works = _in_child(step.__name__)
+        found.append((what, works, "by the kernel" if works else otherwise))
+    return found
+
+
+def _in_child(name: str) -> bool:
+    import sys
+
+    code = (
+        f"import sys; from mlpapers.kernels.verify import _lockdown; sys.exit(0 if _lockdown.{name}() else 1)"
+    )
+    from mlpapers.kernels.verify.isolation import worker_environment
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=worker_environment(), capture_output=True, check=False
+    )
+    return done.returncode == 0

@@ -1,0 +1,270 @@
+"""Capture a task's computation at full size without allocating it."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from mlpapers.core.validation import check_choice
+from mlpapers.kernels.graph import lowering_layout as lowering_layout
+from mlpapers.kernels.graph import lowering_library as lowering_library
+from mlpapers.kernels.graph import lowering_pointwise as lowering_pointwise
+from mlpapers.kernels.graph import lowering_reduce as lowering_reduce
+from mlpapers.kernels.graph.ir import Builder, Graph, Node
+from mlpapers.kernels.graph.lowering import Lowering, torch_dtypes
+from mlpapers.kernels.graph.size import Sym
+from mlpapers.kernels.task import Task, TaskError
+
+SHAPE_POLICIES = ("batch", "static", "dynamic")
+
+# Composite operations that we lower ourselves: our form is cheaper, more exact, or a library call as a whole.
+_KEPT = (
+    "linear", "matmul", "scaled_dot_product_attention", "mish", "softplus", "silu", "hardswish",
+    "hardsigmoid",
+    "hardtanh", "leaky_relu", "elu", "logsumexp", "native_layer_norm", "layer_norm", "native_group_norm",
+    "var_mean",
+    "std", "std_mean", "addcmul", "addcdiv", "lerp", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d",
+    "avg_pool2d", "avg_pool3d", "_softmax", "_log_softmax", "cumsum", "cumprod", "flip", "roll",
+    "linalg_vector_norm",
+    "embedding", "index_select", "split", "chunk", "stack", "masked_fill", "clamp_min", "clamp_max",
+    "rsub", "var",
+    "softmax", "log_softmax", "addmm", "bmm", "baddbmm",
+)  # fmt: skip
+
+
+def capture(task: Task, *, shape_policy: str = "batch", algebra: bool = False) -> Graph:
+    """Capture the graph of a task.
+
+    The module is constructed, its inputs are drawn and ``forward`` is exported on fake tensors, so a task of
+    any
+    size is captured in no memory. Batch norm is in train mode and its running statistics are among the
+    results.
+
+    Parameters
+    ----------
+    task : Task
+    shape_policy : {"batch", "static", "dynamic"}
+        Sizes that stay free: the inputs' leading one, none, or all that are not tied to a parameter.
+    algebra : bool
+        Apply rewrites that hold for real numbers but not for every floating-point input (they are disclosed).
+
+    Returns
+    -------
+    graph : Graph
+
+    Raises
+    ------
+    TaskError
+        If the task cannot be built or exported, or returns something else than tensors.
+    """
+    check_choice("shape_policy", shape_policy, SHAPE_POLICIES)
+    program, names, arguments = _export(task, shape_policy)
+    builder = Builder()
+    lowering = Lowering(builder, names)
+    builder.graph.free = shape_policy
+    _add_leaves(task, program, lowering, arguments)
+    for call in program.graph.nodes:
+        value = call.meta.get("val")
+        if call.op != "call_function" or value is None or not _has_tensor(value):
+            continue
+        lowering.lower(call)
+    _add_results(task, program, lowering)
+    graph = _pruned(builder.graph)
+    if algebra:
+        from mlpapers.kernels.graph.algebra import reassociate
+
+        graph = _pruned(reassociate(graph))
+    return graph
+
+
+def _has_tensor(value: Any) -> bool:
+    items = value if isinstance(value, list | tuple) else [value]
+    return any(hasattr(item, "dtype") and hasattr(item, "shape") for item in items)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's remarks about its own internals."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _export(task: Task, shape_policy: str) -> tuple[Any, dict[str, str], list[Any]]:
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with _quiet(), FakeTensorMode(allow_non_fake_inputs=True):
+        module, inputs = task.build()
+    if any(isinstance(value, torch.Tensor) and not hasattr(value, "fake_mode") for value in inputs):
+        with _quiet(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            inputs = [mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for v in inputs]
+    try:
+        with _quiet(), torch.no_grad():
+            program = _export_module(torch, module, inputs, shape_policy)
+            table = torch.export.default_decompositions()
+            for op in list(table):
+                if str(getattr(op, "__name__", op)).split(".")[0] in _KEPT:
+                    table.pop(op)
+            program = program.run_decompositions(table)
+    except Exception as error:
+        raise TaskError(
+            f"task {task.name!r} cannot be captured: {type(error).__name__}: {str(error).strip()[:400]}"
+        ) from error
+    return program, {}, inputs
+
+
+def _export_module(torch: Any, module: Any, inputs: list[Any], shape_policy: str) -> Any:
+    """Export with free sizes where the policy asks for them; the exporter fixes those that cannot be free."""
+    fake = next((value.fake_mode for value in inputs if hasattr(value, "fake_mode")), None)
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value
+        with fake if fake is not None else contextlib.nullcontext():
+            return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
+
+    arguments = tuple(convert(value) for value in inputs)
+    if shape_policy == "static":
+        return torch.export.export(module, arguments, strict=False)
+    auto = torch.export.Dim.AUTO
+    rank = 1 if shape_policy == "batch" else 99
+    # The exporter fixes sizes 0 and 1 in any case.
+    free = tuple(
+        {d: auto for d in range(min(value.dim(), rank)) if value.shape[d] > 1} or None for value in arguments
+    )
+    try:
+        return torch.export.export(module, arguments, dynamic_shapes=_by_name(module, free), strict=False)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError, torch._dynamo.exc.UserError):
+        return torch.export.export(module, arguments, strict=False)
+
+
+def _by_name(module: Any, free: tuple[Any, ...]) -> Any:
+    """Arrange the free dims as the exporter wants them: variadic arguments are one tuple."""
+    import inspect
+
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+        return {
+            p.name: (free[k:] if p.kind is inspect.Parameter.VAR_POSITIONAL else free[k])
+            for k, p in enumerate(parameters)
+            if k < len(free)
+        }
+    return free
+
+
+def _add_leaves(task: Task, program: Any, lo: Lowering, arguments: list[Any]) -> None:
+    from torch.export.graph_signature import InputKind
+
+    placeholders = {call.name: call for call in program.graph.nodes if call.op == "placeholder"}
+    known = torch_dtypes()
+    argument = 0
+    for spec in program.graph_signature.input_specs:
+        call = placeholders.get(spec.arg.name)
+        value = call.meta.get("val") if call is not None else None
+        is_tensor = hasattr(value, "dtype")
+        if spec.kind == InputKind.USER_INPUT:
+            position = -1
+            if value is not None and call is not None and is_tensor:
+                if value.dtype not in known:
+                    raise TaskError(
+                        f"task {task.name!r}: input {argument} has unsupported dtype {value.dtype}"
+                    )
+                position = lo.b.add(
+                    "input", (), lo.shape(call), lo.dtype(call), argument=argument,
+                    number=not hasattr(arguments[argument], "dtype"),
+                )  # fmt: skip
+                for d, size in enumerate(lo.shape(call)):
+                    if isinstance(size, Sym) and size.expr.is_Symbol:
+                        lo.b.graph.symbols.setdefault(str(size.expr), (argument, d))
+            lo.b.graph.inputs.append((spec.arg.name, position))
+            argument += 1
+        elif value is not None and call is not None and is_tensor:
+            position = _state(task, program, lo, call, spec)
+        else:
+            continue
+        if call is not None:
+            lo.values[call] = position
+    used = {
+        str(symbol)
+        for node in lo.b.graph.nodes
+        for size in node.shape
+        if isinstance(size, Sym)
+        for symbol in size.expr.free_symbols
+    }
+    if not used <= set(lo.b.graph.symbols):
+        raise TaskError(f"task {task.name!r}: the free sizes {sorted(used)} cannot be read off the inputs")
+
+
+def _state(task: Task, program: Any, lo: Lowering, call: Any, spec: Any) -> int:
+    from torch._subclasses.fake_tensor import FakeTensor
+    from torch.export.graph_signature import InputKind
+
+    if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) or "lifted_tensor" not in str(spec.target):
+        if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+            raise TaskError(f"task {task.name!r}: {spec.target} is of an unsupported kind, {spec.kind}")
+        return lo.b.add("state", (), lo.shape(call), lo.dtype(call), key=str(spec.target))
+    value = program.constants[spec.target]
+    if isinstance(value, FakeTensor):
+        if value.constant is None:
+            raise TaskError(f"task {task.name!r}: a tensor made in forward has no known value")
+        value = value.constant
+    if value.numel() == 1:
+        return lo.b.expand(lo.b.scalar(value.item(), lo.dtype(call)), lo.shape(call))
+    return lo.b.add("const", (), lo.shape(call), lo.dtype(call), values=value.flatten().tolist())
+
+
+def _add_results(task: Task, program: Any, lo: Lowering) -> None:
+    from torch.export.graph_signature import OutputKind
+
+    results = next(call for call in program.graph.nodes if call.op == "output").args[0]
+    for spec, value in zip(program.graph_signature.output_specs, results):
+        if spec.kind == OutputKind.BUFFER_MUTATION:
+            lo.b.graph.updates.append((str(spec.target), lo.values[value]))
+        elif spec.kind == OutputKind.USER_OUTPUT:
+            if value not in lo.values:
+                raise TaskError(f"task {task.name!r}: forward must return tensors; got {value!r}")
+            lo.b.graph.outputs.append(lo.values[value])
+        else:
+            raise TaskError(f"task {task.name!r}: forward changes {spec.target}, which is unsupported")
+    out = program.call_spec.out_spec
+    if out.is_leaf():
+        lo.b.graph.structure = "tensor"
+    elif (
+        out.type is not None
+        and issubclass(out.type, tuple | list)
+        and all(c.is_leaf() for c in out.children())
+    ):
+        lo.b.graph.structure = "list" if issubclass(out.type, list) else "tuple"
+    else:
+        raise TaskError(
+            f"task {task.name!r}: forward must return a tensor or a flat tuple or list of tensors"
+        )
+    for position in lo.b.graph.outputs:
+        if lo.b.node(position).dtype not in set(torch_dtypes().values()):
+            raise TaskError(f"task {task.name!r}: an output has an unsupported dtype")
+
+
+def _pruned(graph: Graph) -> Graph:
+    """Return the graph without nodes that no result needs (arguments of ``forward`` are kept)."""
+    needed: set[int] = set()
+    stack = [*graph.outputs, *(position for _, position in graph.updates)]
+    while stack:
+        position = stack.pop()
+        if position not in needed:
+            needed.add(position)
+            stack.extend(graph.nodes[position].inputs)
+    needed.update(position for _, position in graph.inputs if position >= 0)
+    order = sorted(needed)
+    places = {old: new for new, old in enumerate(order)}
+    nodes = [
+        Node(places[old], node.op, tuple(places[i] for i in node.inputs), node.attrs, node.shape, node.dtype)
+        for old, node in ((old, graph.nodes[old]) for old in order)
+    ]
+    graph.nodes = nodes
+    graph.inputs = [(name, places.get(position, -1)) for name, position in graph.inputs]
+    graph.outputs = [places[position] for position in graph.outputs]
+    graph.updates = [(key, places[position]) for key, position in graph.updates]
+    return graph

@@ -1,0 +1,1 @@
+"""Search for knobs: which candidates are tried, and how few runs decide between them."""

@@ -1,0 +1,154 @@
+"""The rule path: from a task to designs, and from a design to a candidate."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+from mlpapers.core.validation import check_choice
+from mlpapers.kernels.designs import Candidate, Design
+from mlpapers.kernels.dsl import get_dsl, resolve
+from mlpapers.kernels.graph.capture import capture
+from mlpapers.kernels.graph.ir import Graph, UnsupportedOp
+from mlpapers.kernels.sketch import Sketch
+from mlpapers.kernels.synthesis.assemble import assemble
+from mlpapers.kernels.synthesis.constructor import host_text
+from mlpapers.kernels.task import Task
+
+LIBRARY_POLICIES = ("none", "contractions", "any")
+PRECISIONS = ("reference", "tf32x3", "tf32", "bf16")
+
+
+def synthesise(
+    task: Task,
+    *,
+    dsl: str = "cpp",
+    backend: str = "cpu",
+    library_ops: str = "contractions",
+    precision: str = "reference",
+    algebra: bool = False,
+    shape_policy: str = "batch",
+) -> tuple[Design, ...]:
+    """Return designs for a task, the best guess first.
+
+    Parameters
+    ----------
+    task : Task
+    dsl, backend : str
+    library_ops : {"none", "contractions", "any"}
+        Which operations may be left to PyTorch's library.
+    precision : {"reference", "tf32x3", "tf32", "bf16"}
+        Precision of matrix products that are generated (contractions of the library keep the reference's).
+    algebra : bool
+        Allow rewrites that are exact for real numbers only; disclosed.
+    shape_policy : {"batch", "static", "dynamic"}
+
+    Returns
+    -------
+    designs : tuple of Design
+
+    Raises
+    ------
+    UnsupportedOp
+        If an operation has no template and the policy forbids the library; the message lists them.
+    TaskError
+        If the task cannot be captured.
+    """
+    check_choice("library_ops", library_ops, LIBRARY_POLICIES)
+    check_choice("precision", precision, PRECISIONS)
+    resolve(dsl, backend)
+    graph = capture(task, shape_policy=shape_policy, algebra=algebra)
+    check_library(graph, library_ops)
+    host, arguments = host_text(task, [name for name, _ in graph.inputs])
+    designs: list[Design] = []
+    alternatives: tuple[tuple[str, dict[str, bool]], ...] = (
+        ("default", {}),
+        ("recompute", {"keep": False}),
+        ("unfused", {"fuse": False}),
+    )
+    for name, options in alternatives:
+        sketch = assemble(graph, task.name, host, arguments, **options)
+        if all(sketch.body != other.sketch.body for other in designs):
+            designs.append(
+                Design(
+                    sketch,
+                    disclosures=disclosures(graph, sketch, shape_policy),
+                    floor_bytes=float(graph.bytes_min),
+                    floor_flops=float(graph.flops),
+                    name=name,
+                )
+            )
+    return tuple(designs)
+
+
+def check_library(graph: Graph, library_ops: str) -> None:
+    """Raise UnsupportedOp where the graph calls the library beyond the policy."""
+    calls = [node for node in graph.nodes if node.op == "library"]
+    if library_ops == "any":
+        return
+    forbidden = sorted(
+        {str(n.attrs["target"]) for n in calls if library_ops == "none" or not n.attrs["contraction"]}
+    )
+    if forbidden:
+        raise UnsupportedOp(
+            f"no template for {', '.join(forbidden)}, and library_ops={library_ops!r} forbids the library"
+        )
+
+
+def disclosures(graph: Graph, sketch: Sketch, shape_policy: str) -> tuple[str, ...]:
+    """Return what must be said about a kernel."""
+    found = [f"library: {target.rsplit('.', 1)[0]}" for target in sketch.library]
+    if shape_policy == "static" or not graph.symbols:
+        found.append("shape-specialised")
+    if graph.random:
+        found.append("nondeterministic")
+    return (*found, *graph.disclosures)
+
+
+def design(task: Task, dsl: str = "cpp", backend: str = "cpu") -> Sketch:
+    """Return the sketch of a task's kernel.
+
+    Parameters
+    ----------
+    task : Task
+    dsl, backend : str
+
+    Returns
+    -------
+    sketch : Sketch
+    """
+    return synthesise(task, dsl=dsl, backend=backend)[0].sketch
+
+
+def candidate(
+    design: Design, dsl: str = "cpp", backend: str = "cpu", params: dict[str, Any] | None = None
+) -> Candidate:
+    """Render a design.
+
+    Parameters
+    ----------
+    design : Design
+    dsl, backend : str
+    params : dict, optional
+        Knobs; the language's defaults where left out.
+
+    Returns
+    -------
+    candidate : Candidate
+    """
+    language = get_dsl(dsl)
+    chosen = {**language.defaults(design.sketch, backend), **(params or {})}
+    code = language.render(design.sketch, chosen, backend)
+    told = (*design.disclosures, *(["huge pages"] if chosen.get("HUGE") else []))
+    return Candidate(code, dsl, backend, chosen, "rules", design, told)
+
+
+def bucket(sketch: Sketch) -> str:
+    """Return the key under which a sketch's knobs are remembered: its templates and rounded sizes."""
+    sizes = []
+    for tensor in sketch.tensors:
+        known = [int(dim) for dim in tensor.dims if dim.isdigit()]
+        sizes.append(round(math.log2(math.prod(known) + 1)))
+    text = f"{sketch.templates} {sorted(sizes)}"
+    return f"{'+'.join(sketch.templates)}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -1,0 +1,320 @@
+"""What runs in a worker: the procedures that load a candidate, call it, and write down what happened.
+
+Everything that a candidate could replace (clocks, ``torch.equal`` …) is bound before its code is imported.
+The worker never sees the reference's outputs or the seeds of the inputs; in the correctness procedure it
+does not see the reference at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import random
+import sys
+import sysconfig
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mlpapers.kernels.verify import _guard, _lockdown
+
+# Bound here: the harness's own, whatever happens to the modules later.
+_write, _sleep, _listdir = os.write, time.sleep, os.listdir
+
+
+class CandidateError(Exception):
+    """A candidate failed; `kind` is its error class."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Bench:
+    """One job: its folder, its description, and the marks it leaves.
+
+    Parameters
+    ----------
+    request : dict
+    beacon : int or None
+        Descriptor on which the parent notes when a byte arrives.
+    """
+
+    def __init__(self, request: dict[str, Any], beacon: int | None) -> None:
+        self.folder = Path(request["folder"])
+        if "job" not in request:
+            request = json.loads((self.folder / "request.json").read_text(encoding="utf-8"))
+        self.job: dict[str, Any] = request["job"]
+        self.isolate: bool = request.get("isolate", True)
+        self._beacon = beacon
+        self._progress = os.open(self.folder / "progress", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.disclosures: list[str] = []
+        self.watch: _lockdown.Watch | None = None
+
+    def stage(self, text: str) -> None:
+        """Note what comes next, so that a crash can be placed."""
+        _write(self._progress, f"{text}\n".encode())
+
+    def mark(self) -> None:
+        """Tell the parent that this moment has come."""
+        if self._beacon is not None:
+            _write(self._beacon, b".")
+
+    def load(self, name: str) -> Any:
+        """Read a file that the parent wrote."""
+        import torch
+
+        return torch.load(self.folder / name, weights_only=False)
+
+    def save(self, value: Any, name: str) -> str:
+        """Write tensors for the parent and return the file's name."""
+        import torch
+
+        torch.save(value, self.folder / name)
+        return name
+
+    def lock(self) -> None:
+        """Give up network, files and, unless compilers are needed, processes."""
+        if not self.isolate:
+            self.disclosures.append("isolation: left to the sandbox")
+            return
+        roots = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *filter(None, sys.path)}
+        system = (
+            "/proc",
+            "/sys",
+            "/dev/null",
+            "/dev/urandom",
+            "/usr/lib",
+            "/lib",
+            "/lib64",
+            "/usr/local/lib",
+        )
+        extra = self.job.get("readable", [])
+        self.watch = _lockdown.Watch(
+            [*roots, *system, *extra], [self.folder], [*roots, *system, *extra, self.folder]
+        )
+        self.watch.arm()
+        if not self.job.get("programs"):
+            self.seal()
+
+    def seal(self) -> None:
+        """Refuse new processes, programs and sockets from now on."""
+        if not self.isolate or self.watch is None or self.watch.strict:
+            return
+        self.watch.strict = True
+        if not _lockdown.refuse_syscalls():
+            self.disclosures.append("processes: limited by number, the call filter is not available")
+
+
+def run(request: dict[str, Any], beacon: int | None) -> None:
+    """Run the job of `request` and write ``result.json``."""
+    import torch
+
+    bench = Bench(request, beacon)
+    job = bench.job
+    if bench.isolate and job.get("candidate") != "compile" and not _lockdown.leave_network():
+        bench.disclosures.append("network: blocked by the audit hook and the call filter only")
+    # The namespaces first: a process with several threads may not change them.
+    torch.set_num_threads(job.get("threads", 1))
+    procedures: dict[str, Callable[[Bench], dict[str, Any]]] = {
+        "correct": _correct,
+        "time": _time,
+        "race": _race,
+    }
+    try:
+        result = {"ok": True, **procedures[job["procedure"]](bench)}
+    except CandidateError as error:
+        kind = error.kind
+        status = kind if kind in ("oom", "timeout") else "error"
+        result = {"ok": False, "status": status, "error_class": kind, "error": str(error)}
+    result["disclosures"] = bench.disclosures
+    result["forbidden"] = bench.watch.found if bench.watch is not None else []
+    text = json.dumps(result)
+    (bench.folder / "result.part").write_text(text, encoding="utf-8")
+    (bench.folder / "result.part").rename(bench.folder / "result.json")
+
+
+def _time(bench: Bench) -> dict[str, Any]:
+    from mlpapers.kernels.verify._harness_time import time_pairs
+
+    return time_pairs(bench)
+
+
+def _race(bench: Bench) -> dict[str, Any]:
+    from mlpapers.kernels.verify._harness_time import race
+
+    return race(bench)
+
+
+@contextlib.contextmanager
+def candidate_errors(kind: str) -> Iterator[None]:
+    """Turn whatever candidate code raises into a CandidateError of this class."""
+    try:
+        yield
+    except CandidateError:
+        raise
+    except MemoryError as error:
+        raise CandidateError("oom", f"MemoryError: {error}") from error
+    except BaseException as error:
+        text = str(error)
+        found = kind
+        if isinstance(error, SyntaxError):
+            found = "syntax"
+        elif "not enough memory" in text or "out of memory" in text or "can't allocate" in text:
+            found = "oom"
+        elif "Error building extension" in text or "CompilationError" in type(error).__name__:
+            found = "compile"
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__)[-6:])
+        raise CandidateError(found, trace) from error
+
+
+def load_candidate(bench: Bench, name: str = "candidate") -> Any:
+    """Import a candidate's file and return its class ModelNew."""
+    bench.stage("import")
+    path = bench.folder / f"{name}.py"
+    with candidate_errors("import"):
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{path} cannot be imported")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module.ModelNew
+
+
+def construct(bench: Bench, kind: Any, state: dict[str, Any]) -> Any:
+    """Make the module as KernelBench does, then give it the reference's weights."""
+    import torch
+
+    bench.stage("init")
+    arguments = bench.load("init.pt")
+    with candidate_errors("launch"):
+        torch.manual_seed(bench.job["init_seed"])
+        model = kind(*arguments)
+        own = set(model.state_dict())
+        if own != set(state):
+            missing, extra = sorted(set(state) - own), sorted(own - set(state))
+            raise CandidateError(
+                "wrong_result", f"state_dict keys differ: missing {missing[:5]}, unexpected {extra[:5]}"
+            )
+        model.load_state_dict(state)
+        return model.to(bench.job.get("device", "cpu"))
+
+
+def _correct(bench: Bench) -> dict[str, Any]:
+    """Call the candidate on every trial and on changed contents; save what it returned."""
+    import torch
+
+    guard = _guard.Guard()
+    bench.lock()
+    kind = load_candidate(bench)
+    first = bench.load(bench.job["trials"][0]["file"])
+    model = construct(bench, kind, first["state"])
+    bench.seal()
+    guard.settle()
+    rows: list[dict[str, Any]] = []
+    held: tuple[Any, Any] | None = None
+    hacks: list[str] = []
+    for number, trial in enumerate(bench.job["trials"]):
+        bench.stage(f"trial {number}")
+        data = first if number == 0 else bench.load(trial["file"])
+        state = data["state"]
+        # The setting of a worker must not differ between calls in anything but what the trial says.
+        with candidate_errors("launch"):
+            model.load_state_dict(state)
+        row, outputs = call(bench, model, data["inputs"], state, trial["call_seed"], record=number == 0)
+        if held is not None and not _guard.same_all(*held):
+            hacks.append("overwrites_outputs")
+        held = (outputs, [_guard.clone(x) for x in outputs])
+        row["outputs"] = bench.save([x.detach().clone() for x in outputs], f"out{number}.pt")
+        rows.append(row)
+    replay = _replay(bench, model, hacks)
+    _lockdown.perturb_memory(False)
+    return {"trials": rows, "replay": replay, "patched": guard.changes(), "hacks": sorted(set(hacks)),
+            "torch": torch.__version__}  # fmt: skip
+
+
+def call(
+    bench: Bench, model: Any, inputs: list[Any], state: dict[str, Any], seed: int, *, record: bool = False
+) -> tuple[dict[str, Any], list[Any]]:
+    """Call `model` once, watched; return what was seen and the flat outputs."""
+    import numpy as np
+    import torch
+
+    given = [_guard.clone(x) for x in inputs]
+    torch.manual_seed(seed)
+    states = (torch.get_rng_state(), random.getstate(), str(np.random.get_state()))  # noqa: NPY002 - it is watched
+    recorder = _guard.Recorder(bench.job["library_ops"], bench.job.get("random", False)) if record else None
+    threads = _threads()
+    # The first call may start the pool of threads; recording it writes no output into fresh memory.
+    _lockdown.perturb_memory(not record)
+    with candidate_errors("launch"), torch.no_grad(), recorder or contextlib.nullcontext():
+        output = model(*inputs)
+    _lockdown.perturb_memory(False)
+    leaves = _guard.leaves(output)
+    if leaves is None:
+        raise CandidateError("wrong_result", f"the output is a {type(output).__name__}, not tensors")
+    if any(isinstance(x, torch.Tensor) and type(x) is not torch.Tensor for x in leaves):
+        raise CandidateError("hack", "lazy_output: a subclass of Tensor was returned")
+    row: dict[str, Any] = {
+        "mutated": not _guard.same_all(given, inputs),
+        "rng": not (
+            torch.equal(states[0], torch.get_rng_state())
+            and states[1] == random.getstate()
+            and states[2] == str(np.random.get_state())  # noqa: NPY002
+        ),
+        "new_threads": 0,
+        "device": sorted({str(x.device) for x in leaves}),
+    }
+    plain = [torch.as_tensor(x) for x in leaves]
+    copied = [_guard.clone(x) for x in plain]
+    if not record:
+        # Work that goes on behind the caller's back shows as an output that changes by itself.
+        _sleep(0.02)
+        row["late"] = not _guard.same_all(copied, plain)
+        row["new_threads"] = max(_threads() - threads, 0)
+    if recorder is not None:
+        row["ops"] = recorder.refused
+        row["library"] = recorder.library
+    now = model.state_dict()
+    changed = {key: now[key].detach().clone() for key in state if not _guard.same(state[key], now[key])}
+    if changed:
+        row["state"] = bench.save(changed, f"state{bench.job['trials'].__len__()}-{id(row)}.pt")
+    return row, plain
+
+
+def _replay(bench: Bench, model: Any, hacks: list[str]) -> dict[str, Any] | None:
+    """Give the tensors of one trial the contents of another and call again: same pointers, other values."""
+    import torch
+
+    pair = bench.job.get("replay")
+    if pair is None:
+        return None
+    bench.stage("replay")
+    source, target = (bench.load(bench.job["trials"][k]["file"]) for k in pair)
+    inputs = target["inputs"]
+    with candidate_errors("launch"), torch.no_grad():
+        model.load_state_dict(source["state"])
+        model(*inputs)
+        model.load_state_dict(source["state"])
+        for old, new in zip(inputs, source["inputs"]):
+            if isinstance(old, torch.Tensor):
+                old.copy_(new)
+        torch.manual_seed(bench.job["trials"][pair[0]]["call_seed"])
+        _lockdown.perturb_memory(True)
+        output = model(*[new if not isinstance(new, torch.Tensor) else old
+                         for old, new in zip(inputs, source["inputs"])])  # fmt: skip
+        _lockdown.perturb_memory(False)
+    leaves = _guard.leaves(output)
+    if leaves is None or any(type(x) is not torch.Tensor for x in leaves):
+        hacks.append("lazy_output")
+        return None
+    return {"trial": pair[0], "outputs": bench.save([x.detach().clone() for x in leaves], "replay.pt")}
+
+
+def _threads() -> int:
+    return len(_listdir("/proc/self/task"))

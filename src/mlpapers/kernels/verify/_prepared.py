@@ -1,0 +1,196 @@
+"""A task made ready for examination: trials with the reference's answers, and the files that workers read."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlpapers.core.validation import check_rng
+from mlpapers.kernels.verify.inputs import Trial, draw_trials
+from mlpapers.kernels.verify.isolation import Limits, job_folder
+from mlpapers.kernels.verify.oracle import Reference, compare, is_degenerate, same_bits
+from mlpapers.kernels.verify.settings import Settings, kernel_cache
+
+if TYPE_CHECKING:
+    from mlpapers.kernels.task import Task
+
+N_COPIES = 4
+# A candidate with one of these words compiles itself when it is imported.
+_BUILDS_ITSELF = ("load_inline", "cpp_extension")
+
+
+def builds_itself(code: str) -> bool:
+    """Return whether a candidate starts a compiler when it is imported."""
+    return any(word in code for word in _BUILDS_ITSELF)
+
+
+class Prepared:
+    """Trials, timing inputs and the properties of a task, computed when first asked for.
+
+    Parameters
+    ----------
+    task : Task
+    settings : Settings
+    random_state : int, Generator or None
+    """
+
+    def __init__(self, task: Task, settings: Settings, random_state: Any = None) -> None:
+        self.task, self.settings = task, settings
+        self.rng = check_rng(random_state)
+        stack = contextlib.ExitStack()
+        self.folder = stack.enter_context(job_folder())
+        self.close = weakref.finalize(self, stack.close)
+        self.init_seed = self.seed()
+        self._reference: Reference | None = None
+        self._trials: list[Trial] | None = None
+        self._fresh: list[Any] | None = None
+        self._random: bool | None = None
+        self._degenerate: bool | None = None
+        self._work: tuple[float, float] | None = None
+
+    def seed(self) -> int:
+        """Draw a seed."""
+        return int(self.rng.integers(2**31))
+
+    @property
+    def reference(self) -> Reference:
+        """The task's module."""
+        if self._reference is None:
+            self._reference = Reference(self.task, self.init_seed)
+        return self._reference
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The trials; their inputs and weights are on disk for the workers, the answers are not."""
+        if self._trials is None:
+            import torch
+
+            self._trials = draw_trials(
+                self.task,
+                self.reference,
+                n_correct=self.settings.n_correct,
+                shape_policy=self.settings.shape_policy,
+                rng=self.rng,
+            )
+            for number, trial in enumerate(self._trials):
+                torch.save({"inputs": trial.inputs, "state": trial.state}, self.trial_file(number))
+            torch.save(self.task.init_inputs(), self.folder / "init.pt")
+        return self._trials
+
+    def trial_file(self, number: int) -> Path:
+        """Return where the inputs and weights of a trial are."""
+        return self.folder / f"trial{number}.pt"
+
+    @property
+    def random(self) -> bool:
+        """Whether the reference draws random numbers in ``forward``."""
+        if self._random is None:
+            trial = self.trials[0]
+            first, second = (self.reference.run(trial.inputs, trial.state, seed)[0] for seed in (1, 2))
+            self._random = not all(same_bits(a, b) for a, b in zip(first, second))
+        return self._random
+
+    @property
+    def stateful(self) -> bool:
+        """Whether the reference changes its buffers."""
+        trial = self.trials[0]
+        return not all(same_bits(trial.state[key], trial.state_after[key]) for key in trial.state)
+
+    @property
+    def degenerate(self) -> bool:
+        """Whether the task's output hardly depends on its input."""
+        if self._degenerate is None:
+            self._degenerate = is_degenerate(self.task)
+        return self._degenerate
+
+    @property
+    def work(self) -> tuple[float, float]:
+        """Least bytes moved and operations; zeros where the task cannot be captured."""
+        if self._work is None:
+            from mlpapers.kernels.graph.capture import capture
+
+            try:
+                graph = capture(self.task)
+            except (ValueError, RuntimeError, NotImplementedError):
+                self._work = (0.0, 0.0)
+            else:
+                self._work = (float(graph.bytes_min), float(graph.flops))
+        return self._work
+
+    @property
+    def fresh(self) -> list[Any]:
+        """Inputs for the call after the timing; the first use writes all files that timing needs."""
+        if self._fresh is None:
+            import torch
+
+            for k in range(N_COPIES):
+                torch.save({"inputs": self.task.draw_inputs(self.seed())}, self.folder / f"copy{k}.pt")
+            self._fresh = self.task.draw_inputs(self.seed())
+            torch.save({"inputs": self._fresh}, self.folder / "fresh.pt")
+            torch.save(self.trials[0].state, self.folder / "state.pt")
+        return self._fresh
+
+    def job(self, code: str, folder: Path, procedure: str) -> dict[str, Any]:
+        """Write the candidate to a job's folder and return the part of the job that all procedures share."""
+        import torch
+
+        random = self.random  # draws the trials, and with them writes the files
+        (folder / "candidate.py").write_text(code, encoding="utf-8")
+        (folder / "init.pt").write_bytes((self.folder / "init.pt").read_bytes())
+        return {
+            "procedure": procedure,
+            "threads": torch.get_num_threads(),
+            "device": "cpu",
+            "init_seed": self.init_seed,
+            "library_ops": self.settings.library_ops,
+            "random": random,
+            "programs": builds_itself(code),
+            "readable": [str(self.folder), str(kernel_cache())],
+        }
+
+    def write_reference(self, folder: Path) -> None:
+        """Write the reference where a timing worker finds, and removes, it.
+
+        Raises
+        ------
+        RuntimeError
+            For a module in memory that cannot be pickled.
+        """
+        if self.task.live is None:
+            (folder / "reference.py").write_text(self.task.resolved_source, encoding="utf-8")
+            return
+        try:
+            (folder / "reference.pkl").write_bytes(pickle.dumps(self.reference.module))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise RuntimeError(
+                "a module whose class no other process can import cannot be timed: define it in a file, or "
+                f"use Task.from_source ({error})"
+            ) from error
+
+    def limits(self, extra: float = 0.0) -> Limits:
+        """Return the limits of a worker: the timeout and `extra` seconds, memory as the data need it."""
+        size = sum(path.stat().st_size for path in self.folder.iterdir())
+        return Limits(wall=self.settings.timeout + extra, memory=max(8192, 16 * size >> 20))
+
+    def is_right(self, inputs: list[Any], state: dict[str, Any], outputs: list[Any], seed: int) -> bool:
+        """Return whether outputs on other inputs than the trials' are right."""
+        eager, _ = self.reference.run(inputs, state, seed)
+        oracle = self.reference.run_double(inputs, state, seed)
+        oracle = eager if oracle is None else oracle
+        return compare(eager, oracle, outputs, rtol=self.settings.rtol, inputs=inputs).ok
+
+    def replay_pair(self) -> list[int] | None:
+        """Return two trials of the same sizes whose inputs can be overwritten."""
+        import torch
+
+        plain = [
+            k
+            for k, trial in enumerate(self.trials)
+            if not trial.mutates
+            and not trial.label.startswith("size")
+            and all(x.is_contiguous() for x in trial.inputs if isinstance(x, torch.Tensor))
+        ]
+        return [plain[1], plain[0]] if len(plain) > 1 else None

@@ -1,0 +1,375 @@
+"""The examination of candidates of one task, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from mlpapers.kernels.verify import hacks as catalogue
+from mlpapers.kernels.verify._prepared import N_COPIES, Prepared, builds_itself
+from mlpapers.kernels.verify.inputs import Trial
+from mlpapers.kernels.verify.isolation import Outcome, job_folder, run_job
+from mlpapers.kernels.verify.report import CorrectnessReport, Verdict
+from mlpapers.kernels.verify.settings import Settings, device_lock, kernel_cache
+from mlpapers.kernels.verify.static import static_check
+from mlpapers.kernels.verify.timing import paired_speedup
+
+if TYPE_CHECKING:
+    from mlpapers.kernels.task import Task
+
+# What the numbers of one timing suspect must show again in the next: machines are busy now and then.
+_TIMING_RETRIES = 1
+_COMPILE_SECONDS = 240.0
+
+
+class Examiner:
+    """Verifies many candidates of one task: trials and the reference's answers are computed once.
+
+    Parameters
+    ----------
+    task : Task
+    dsl, backend : str
+    settings : Settings, optional
+    random_state : int, Generator or None
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        dsl: str,
+        backend: str = "auto",
+        settings: Settings | None = None,
+        random_state: Any = None,
+    ) -> None:
+        from mlpapers.kernels.dsl import get_dsl, resolve
+
+        self.task = task
+        self.dsl, self.backend = resolve(dsl, backend)
+        self.settings = settings or Settings()
+        self._language = get_dsl(self.dsl)
+        self._prepared = Prepared(task, self.settings, random_state)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the files of the trials."""
+        self._prepared.close()
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The trials, with the reference's answers."""
+        return self._prepared.trials
+
+    @property
+    def degenerate(self) -> bool:
+        """Whether the task's output hardly depends on its input."""
+        return self._prepared.degenerate
+
+    @property
+    def nondeterministic(self) -> bool:
+        """Whether the task draws random numbers in ``forward``."""
+        return self._prepared.random
+
+    def examine(self, code: str, *, timing: bool = True) -> Verdict:
+        """Take one candidate through all stages.
+
+        Parameters
+        ----------
+        code : str
+        timing : bool
+
+        Returns
+        -------
+        verdict : Verdict
+        """
+        for stage in (self.check, self.build):
+            failure = stage(code)
+            if failure is not None:
+                return failure
+        report = self._correct(code)
+        if not report.ok:
+            return _failed(report.stage, report)
+        if not timing:
+            return Verdict(True, report.stage, report, degenerate=self.degenerate)
+        return self._timed(code, report)
+
+    def check(self, code: str) -> Verdict | None:
+        """Return the verdict of the static stage where it fails, else None."""
+        issues = tuple(static_check(code, dsl=self.dsl, library_ops=self.settings.library_ops))
+        if not issues:
+            return None
+        kind = "syntax" if {issue.rule for issue in issues} & {"syntax", "empty"} else "static_policy"
+        error = "\n".join(str(issue) for issue in issues)
+        return _failed("static", CorrectnessReport(static=issues, error=error, error_class=kind))
+
+    def build(self, code: str) -> Verdict | None:
+        """Return the verdict of the build stage where it fails, else None."""
+        from mlpapers.kernels.dsl import BuildError, DSLUnavailable
+
+        loader = getattr(self._language, "loader", "")
+        # Somebody else's source has a loader of its own, or needs none.
+        if builds_itself(code) or (loader and loader not in code):
+            return None
+        try:
+            self._language.build(code, kernel_cache(), self.backend)
+        except (BuildError, DSLUnavailable) as error:
+            return _failed("build", CorrectnessReport(error=str(error), error_class="compile"))
+        return None
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**self._language.environment(self.backend), "MLPAPERS_KERNEL_CACHE": str(kernel_cache())}
+
+    def _correct(self, code: str) -> CorrectnessReport:
+        prepared, trials = self._prepared, self.trials
+        with job_folder() as folder:
+            job = prepared.job(code, folder, "correct")
+            job["trials"] = [
+                {"file": str(prepared.trial_file(k)), "call_seed": trial.call_seed}
+                for k, trial in enumerate(trials)
+            ]
+            job["replay"] = prepared.replay_pair()
+            outcome = run_job(
+                folder,
+                job,
+                limits=prepared.limits(),
+                environment=self._environment,
+                sandbox=self.settings.sandbox,
+            )
+            if outcome.status != "ok":
+                return _failed_run(outcome, trials)
+            comparisons, hacks, error = catalogue.judge_trials(
+                folder,
+                outcome,
+                trials,
+                rtol=self.settings.rtol,
+                random=prepared.random,
+                library_ops=self.settings.library_ops,
+            )
+        right = all(comparison.ok for comparison in comparisons)
+        wrong = not right or bool(error and not hacks)
+        return CorrectnessReport(
+            ok=right and not hacks and not error,
+            tol_ok=all(comparison.tol_ok for comparison in comparisons),
+            oracle_ok=all(comparison.oracle_ok for comparison in comparisons),
+            kernelbench_ok=all(comparison.kernelbench_ok for comparison in comparisons),
+            max_abs_err=max(comparison.max_abs_err for comparison in comparisons),
+            max_rel_err=max(comparison.max_rel_err for comparison in comparisons),
+            err_ratio_to_eager=max(comparison.err_ratio for comparison in comparisons),
+            n_trials=len(comparisons),
+            inputs_mutated="mutates_inputs" in hacks,
+            hacks=tuple(hacks),
+            error=error or "\n".join(f"{name}: {catalogue.CATALOGUE[name]}" for name in hacks),
+            error_class="wrong_result" if wrong else ("hack" if hacks else ""),
+            stage="correct" if wrong else "hack",
+            disclosures=tuple(self._disclosures(outcome)),
+            trials=tuple(trial.label for trial in trials),
+        )
+
+    def _disclosures(self, outcome: Outcome) -> list[str]:
+        library = outcome.result["trials"][0].get("library", {})
+        found = [*outcome.result["disclosures"], *(f"library: aten.{name}" for name in sorted(library))]
+        if self.settings.shape_policy == "static":
+            found.append("shape-specialised")
+        if self._prepared.random:
+            found.append("nondeterministic task: compared at the same state of the generator")
+        return found
+
+    def _timed(self, code: str, report: CorrectnessReport) -> Verdict:
+        if self._environment.get("TRITON_INTERPRET") == "1":
+            return Verdict(True, "time", report, degenerate=self.degenerate, timing_mode="interpreted")
+        suspected: set[str] = set(catalogue.CATALOGUE)
+        for _ in range(1 + _TIMING_RETRIES):
+            outcome, hacks, error = self.time(code)
+            if outcome.status != "ok":
+                failed = _failed_run(outcome, self.trials)
+                return _failed(
+                    "time",
+                    replace(report, error=failed.error, hacks=failed.hacks, error_class=failed.error_class),
+                )
+            suspected &= set(hacks)
+            if not suspected:
+                return self._verdict(outcome, report)
+        names = tuple(sorted(suspected))
+        text = error or "\n".join(f"{name}: {catalogue.CATALOGUE[name]}" for name in names)
+        return _failed("hack", replace(report, hacks=names, error=text, error_class="hack"))
+
+    def _verdict(self, outcome: Outcome, report: CorrectnessReport) -> Verdict:
+        eager, kernel = outcome.result["eager"], outcome.result["kernel"]
+        speedup, interval = paired_speedup(eager, kernel)
+        return Verdict(
+            ok=True,
+            stage="time",
+            report=replace(report, stage="time"),
+            eager_ms=1e3 * float(np.median(eager)),
+            kernel_ms=1e3 * float(np.median(kernel)),
+            speedup=speedup,
+            speedup_ci=interval,
+            degenerate=self.degenerate,
+            timing_mode="measured",
+        )
+
+    def time(self, code: str, *, compiled: bool = False) -> tuple[Outcome, list[str], str]:
+        """Time a candidate, or torch.compile of the reference, against eager.
+
+        Parameters
+        ----------
+        code : str
+        compiled : bool
+            Time torch.compile instead of `code`.
+
+        Returns
+        -------
+        outcome : Outcome
+            ``outcome.result["eager"]`` and ``["kernel"]`` hold the paired seconds.
+        hacks : list of str
+        error : str
+        """
+        prepared, settings = self._prepared, self.settings
+        fresh, trial = prepared.fresh, self.trials[0]
+        with job_folder() as folder:
+            job = prepared.job(code, folder, "time")
+            prepared.write_reference(folder)
+            job |= {
+                "candidate": "compile" if compiled else "code",
+                "copies": [str(prepared.folder / f"copy{k}.pt") for k in range(N_COPIES)],
+                "fresh": str(prepared.folder / "fresh.pt"),
+                "state": str(prepared.folder / "state.pt"),
+                "seed": prepared.seed(),
+                "block": int(prepared.rng.integers(5, 13)),
+                "call_seed": trial.call_seed,
+                "mutates": trial.mutates,
+                "n_pairs": settings.n_pairs,
+                "max_seconds": settings.max_seconds,
+                "cold": settings.cold,
+            }
+            limits = prepared.limits(settings.max_seconds + (_COMPILE_SECONDS if compiled else 0.0))
+            if compiled:
+                # The compiler is trusted; it maps much and starts many processes.
+                limits = replace(limits, memory=0, processes=4096)
+            with device_lock("cpu"):
+                outcome = run_job(
+                    folder, job, limits=limits, environment=self._environment, sandbox=settings.sandbox
+                )
+            if outcome.status != "ok" or compiled:
+                return outcome, [], ""
+            found = set(catalogue.timing_hacks(outcome))
+            last = catalogue.load_tensors(folder / outcome.result["after"])
+            checked = catalogue.load_tensors(folder / outcome.result["checked"])
+        problems = []
+        if not prepared.is_right(fresh, trial.state, last, trial.call_seed):
+            found.add("state_drift")
+            problems.append("a call after the timing loop is wrong")
+        # Where calls change state or draw numbers, one in the middle of many cannot be repeated.
+        repeatable = not prepared.random and not prepared.stateful
+        if repeatable and not prepared.is_right(checked["inputs"], trial.state, checked["outputs"], 0):
+            found.add("cached_by_pointer")
+            problems.append("the output of a timed call is wrong")
+        if settings.roofline and not self.degenerate and self._too_fast(outcome.result):
+            found.add("roofline")
+        return outcome, sorted(found), "\n".join(problems)
+
+    def race(self, codes: Sequence[str], runs: int, *, max_seconds: float = 20.0) -> list[list[float] | None]:
+        """Time candidates in turns in one worker, unverified.
+
+        Parameters
+        ----------
+        codes : sequence of str
+        runs : int
+            Samples of each.
+        max_seconds : float
+            After which the rest of the turns is left out.
+
+        Returns
+        -------
+        times : list
+            Seconds per candidate, None for one that does not run.
+        """
+        prepared, settings = self._prepared, self.settings
+        _ = prepared.fresh  # writes the files that timing needs
+        trial = self.trials[0]
+        with job_folder() as folder:
+            job = prepared.job("", folder, "race")
+            for k, code in enumerate(codes):
+                (folder / f"racer{k}.py").write_text(code, encoding="utf-8")
+            job |= {
+                "racers": [f"racer{k}" for k in range(len(codes))],
+                "programs": False,
+                "copies": [str(prepared.folder / f"copy{k}.pt") for k in range(N_COPIES)],
+                "state": str(prepared.folder / "state.pt"),
+                "mutates": trial.mutates,
+                "runs": runs,
+                "max_seconds": max_seconds,
+            }
+            with device_lock("cpu"):
+                outcome = run_job(
+                    folder,
+                    job,
+                    limits=prepared.limits(max_seconds),
+                    environment=self._environment,
+                    sandbox=settings.sandbox,
+                )
+        return outcome.result["times"] if outcome.status == "ok" else [None] * len(codes)
+
+    def _too_fast(self, result: Mapping[str, Any]) -> bool:
+        from mlpapers.kernels.dsl import get_backend
+
+        hardware = get_backend(self.backend).hardware()
+        bytes_min, flops = self._prepared.work
+        peak = hardware.peak_flops
+        if self.backend == "cpu":
+            peak = max(peak, catalogue.processor_peak(hardware.cores, hardware.vector_bytes))
+        return catalogue.roofline_exceeded(
+            float(np.median(result["kernel"])),
+            bytes_min=bytes_min,
+            flops=flops,
+            bandwidth=hardware.bandwidth,
+            peak_flops=peak,
+            cache_bytes=catalogue.cache_bytes(),
+        )
+
+
+def _failed(stage: str, report: CorrectnessReport) -> Verdict:
+    return Verdict(False, stage, replace(report, ok=False, stage=stage))
+
+
+def _failed_run(outcome: Outcome, trials: list[Trial]) -> CorrectnessReport:
+    """Describe a worker that did not come to its end."""
+    result = outcome.result
+    by_status = {"timeout": "timeout", "oom": "oom"}
+    kind = result.get("error_class") or by_status.get(outcome.status, "launch")
+    where, label = outcome.stage, ""
+    if where.startswith("trial "):
+        number = int(where.split()[1])
+        label = trials[number].label
+        where = f"trial {number + 1} ({label})"
+    if result.get("error"):
+        error = f"in {where}:\n{result['error']}"
+    else:
+        reason = {
+            "timeout": f"no answer after {outcome.seconds:.1f} s",
+            "oom": "out of memory",
+        }.get(outcome.status, f"the process died (signal {outcome.signal})")
+        error = f"{reason} in {where or 'the worker'}\n{outcome.output[-2000:]}".strip()
+    hacks: tuple[str, ...] = ()
+    if kind == "hack":
+        hacks = tuple(name for name in catalogue.CATALOGUE if name in result.get("error", ""))
+    elif result.get("forbidden"):
+        hacks = ("forbidden_access",)
+    elif label.startswith("size"):
+        hacks = ("shape_specialised",)
+    return CorrectnessReport(
+        error=error,
+        error_class="hack" if hacks else kind,
+        hacks=hacks,
+        stage="correct",
+        disclosures=tuple(result.get("disclosures", ())),
+    )

@@ -1,0 +1,140 @@
+"""The C++ language: rendering, building, flags, mathematics."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mlpapers.kernels.claims._suite import make_task
+from mlpapers.kernels.dsl import BuildError, get_dsl
+from mlpapers.kernels.kernel import Kernel
+from mlpapers.kernels.ops import POINTWISE
+from mlpapers.kernels.synthesis import candidate, synthesise
+
+HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
+compiled = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+
+GRID = "torch.cat([torch.linspace(-30, 30, 40001), torch.logspace(-30, 4, 2000), torch.zeros(1)])"
+POSITIVE = (
+    "torch.cat([torch.linspace(1e-3, 50, 40001), torch.logspace(-37, 37, 2000), "
+    "1 + torch.logspace(-7, -2, 99)])"
+)
+FUNCTIONS = {
+    "exp": ("torch.exp(x.clamp(max=88))", GRID, np.exp),
+    "tanh": ("torch.tanh(x)", GRID, np.tanh),
+    "sigmoid": ("torch.sigmoid(x)", GRID, POINTWISE["sigmoid"].function),
+    "erf": ("torch.erf(x)", GRID, POINTWISE["erf"].function),
+    "expm1": ("torch.expm1(x.clamp(max=88))", GRID, np.expm1),
+    "mish": ("F.mish(x)", GRID, POINTWISE["mish"].function),
+    "log": ("torch.log(x)", POSITIVE, np.log),
+    "log1p": ("torch.log1p(x)", POSITIVE, np.log1p),
+}
+
+
+def source(forward="return torch.relu(x)", inputs=("torch.randn(8, 9)",)):
+    return candidate(synthesise(make_task("t", "", forward, inputs, HEAD))[0]).code
+
+
+def test_without_a_compiler_the_language_says_so(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    available, reason = get_dsl("cpp").available("cpu")
+    assert not available
+    assert "no-such-compiler" in reason
+    assert not get_dsl("cpp").available("cuda")[0]
+
+
+def test_sources_contain_the_loader_once_and_no_headers():
+    code = source()
+    assert code.count(get_dsl("cpp").loader) == 1
+    assert "#include" not in code
+    assert "-ffast-math" not in code
+    assert re.search(r'_FLAGS = \(.*"-fno-math-errno"|_FLAGS = \(.*\'-fno-math-errno\'', code)
+
+
+def test_a_backend_that_it_does_not_serve():
+    with pytest.raises(ValueError, match="backend"):
+        get_dsl("cpp").space(
+            synthesise(make_task("t", "", "return x", ("torch.rand(2)",), HEAD))[0].sketch, "cuda"
+        )
+
+
+@compiled
+def test_builds_are_cached_by_content(tmp_path):
+    dsl, code = get_dsl("cpp"), source()
+    first = dsl.build(code, tmp_path, "cpu")
+    stamp = first.stat().st_mtime_ns
+    assert dsl.build(code, tmp_path, "cpu") == first
+    assert first.stat().st_mtime_ns == stamp
+    assert dsl.build(code.replace("4096", "2048"), tmp_path, "cpu") != first
+
+
+@compiled
+def test_a_built_kernel_loads_where_no_compiler_runs(tmp_path, monkeypatch):
+    dsl, code = get_dsl("cpp"), source()
+    dsl.build(code, tmp_path, "cpu")
+    for name, value in dsl.environment("cpu").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLPAPERS_KERNEL_CACHE", str(tmp_path))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
+    x = torch.randn(8, 9)
+    assert torch.equal(Kernel(code, "cpp", "cpu", None).load()()(x), torch.relu(x))
+
+
+@compiled
+def test_errors_of_the_compiler_are_passed_on(tmp_path):
+    with pytest.raises(BuildError, match="error"):
+        get_dsl("cpp").build(source().replace("static inline", "static nonsense"), tmp_path, "cpu")
+    with pytest.raises(BuildError, match="_CPP"):
+        get_dsl("cpp").build("class ModelNew:\n    pass", tmp_path, "cpu")
+
+
+@compiled
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_one_openmp_runtime_serves_torch_and_kernels():
+    x = torch.randn(8, 9)
+    Kernel(source(), "cpp", "cpu", None).load()()(x)
+    with Path("/proc/self/maps").open() as maps:
+        # scikit-learn brings a library of its own under another name; kernels must not add a further one.
+        assert len({line.split()[-1] for line in maps if "/libgomp.so.1" in line}) == 1
+
+
+@compiled
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_accurate_to_a_few_units(name):
+    forward, grid, reference = FUNCTIONS[name]
+    task = make_task("t", "", f"return {forward}", (grid,), HEAD)
+    ours = Kernel(candidate(synthesise(task)[0]).code, "cpp", "cpu", task).load()()
+    x = task.build()[1][0]
+    out = ours(x).double().numpy()
+    with np.errstate(all="ignore"):
+        wanted = reference(np.minimum(x.double().numpy(), 88.0) if "clamp" in forward else x.double().numpy())
+    # Four units of rounding, absolute below the smallest normal number.
+    error = np.abs(out - wanted) / (np.abs(wanted) * np.finfo(np.float32).eps + np.finfo(np.float32).tiny)
+    assert error.max() < 4
+
+
+@compiled
+def test_knobs_change_the_source_and_not_the_values():
+    task = make_task("t", "", "return torch.softmax(x, 0)", ("torch.randn(40, 300)",), HEAD)
+    design = synthesise(task)[0]
+    space = get_dsl("cpp").space(design.sketch, "cpu")
+    defaults = get_dsl("cpp").defaults(design.sketch, "cpu")
+    assert all(defaults[name] in values for name, values in space.items())
+    x = task.build()[1][0]
+    results = []
+    for columns in (16, 64, 512):
+        made = candidate(design, params={"COLS0": columns})
+        results.append(Kernel(made.code, "cpp", "cpu", task).load()()(x))
+        torch.testing.assert_close(results[-1], torch.softmax(x, 0))
+
+
+def test_export_for_load_inline_is_python_with_torchs_own_builder():
+    code = Kernel(source(), "cpp", "cpu", None).export("load_inline")
+    compile(code, "exported", "exec")
+    assert "load_inline(" in code
+    assert "subprocess" not in code
