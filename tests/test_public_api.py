@@ -41,7 +41,6 @@ EXEMPT = {
     "optim.gap_certificate.mode",
     "optim.universal_attack.eps",
     "optim.universal_attack.labels",
-    "optim.universal_attack.labels",
     "testing.check_claim.seed",
     "unlearning.GradientAscentResult.weights",
     "unlearning.residual_bound.kind",
