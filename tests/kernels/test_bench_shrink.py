@@ -55,3 +55,8 @@ def test_small_tasks_and_kernel_sizes_are_left_alone():
 def test_sequences():
     small = shrink(task("shape = (64, 4096)", "torch.rand(*shape)"), max_elements=10_000)
     assert dict(small.overrides) == {"shape": (64, 64)}
+
+
+def test_constants_that_go_together():
+    pair = task("a = 4096\nb = 4096", "torch.rand(a) * torch.rand(b)")
+    assert dict(shrink(pair, max_elements=600).overrides) == {"a": 256, "b": 256}

@@ -245,9 +245,8 @@ class BenchmarkResult(Result):
         ]
         if not math.isnan(self.gm_compile):
             lines.append(f"  torch.compile {self.gm_compile:.3f}")
-        apart = self.table[self.table["degenerate"]]
-        if len(apart):
-            lines.append(f"  degenerate: {', '.join(apart['name'])}")
+        if self.table["degenerate"].any():
+            lines.append(f"  degenerate: {', '.join(self.table.loc[self.table['degenerate'], 'name'])}")
         return "\n".join(lines)
 
     def to_frame(self) -> pd.DataFrame:
@@ -345,7 +344,6 @@ def _evaluate_one(agent: KernelAgent, compiled: bool, task: Task) -> dict[str, A
     try:
         result = agent.generate(task)
     except (ValueError, RuntimeError, NotImplementedError) as error:
-        # A problem that cannot be run is a row of the table, not the end of the benchmark.
         return row | {"error": f"{type(error).__name__}: {error}"}
     row |= {
         "ok": result.success,

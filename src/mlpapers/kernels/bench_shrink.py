@@ -7,6 +7,7 @@ milliseconds; which kernels are needed depends on the graph, hardly on its sizes
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import Any
 
 from mlpapers.core.validation import check_int
@@ -60,12 +61,16 @@ def shrink(task: Task, *, max_elements: int = 1 << 20) -> Task:
         if not usable:
             break
         name = max(usable, key=lambda key: (usable[key], key))
-        smaller = current.with_overrides(**{name: _halved(known[name])})
-        after = _elements(smaller)
-        if after is None or after >= size:
-            fixed.add(name)
+        # Constants of one size often go together, such as the widths of predictions and of targets.
+        alike = [key for key in usable if usable[key] == usable[name]]
+        for group in ([name], alike):
+            smaller = current.with_overrides(**{key: _halved(known[key]) for key in group})
+            after = _elements(smaller)
+            if after is not None and after < size:
+                current = smaller
+                break
         else:
-            current = smaller
+            fixed.add(name)
     return current
 
 
@@ -102,7 +107,12 @@ def _elements(task: Task) -> int | None:
 
     from mlpapers.kernels.verify.oracle import flatten
 
+    # Sizes that do not fit together are expected here, and no reason for a page of log.
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
     with contextlib.ExitStack() as stack:
+        stack.callback(logger.setLevel, level)
+        logger.setLevel(logging.CRITICAL)
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(torch.no_grad())
         try:

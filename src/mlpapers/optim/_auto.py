@@ -86,6 +86,9 @@ class AutoEstimator(Estimator):
         run = self.run
         cost = self.full_cost(m)
         if cost > run.oracle.remaining:
+            if self.x_old is not None:
+                # Near the optimum a step on what the rest of the budget buys would undo many good ones.
+                run.oracle.charge(cost)
             m, run.shrunk = max(1, int(run.oracle.remaining * m // cost)), True
         self.v, variance = run.full(run.probe(run.x), m)
         if not math.isnan(variance):

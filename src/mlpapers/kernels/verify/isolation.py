@@ -46,10 +46,8 @@ class Limits:
     ----------
     wall, cpu : float
         Seconds; `cpu` summed over threads, by default wall x cores + 10.
-    memory : int
-        MiB of address space beyond what an idle worker has; 0 sets no limit (CUDA needs address space).
-    file_size : int
-        MiB of the largest file.
+    memory, file_size : int
+        MiB of address space beyond what an idle worker has (0: no limit), and of the largest file.
     open_files, processes : int
     """
 

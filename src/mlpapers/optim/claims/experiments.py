@@ -301,6 +301,10 @@ def attack_on_digits(scale: Scale, seed: int) -> Evidence:
     "o11b",
     "The same against a convolutional network, in pixel and in tanh space.",
     source="abstract (attack on a deep network); targets derived",
+    known_miss=(
+        "in tanh space dvr's first steps decide the basin: loss / white-box loss is 1.48 at quick scale with "
+        "seed 0, 1.07 with seed 1; pixel space holds, 0.95 and 1.05"
+    ),
 )
 def attack_on_convolutions(scale: Scale, seed: int) -> Evidence:
     import torch
@@ -342,19 +346,17 @@ def attack_on_convolutions(scale: Scale, seed: int) -> Evidence:
             net, shown, labels, space=space, clip=(0.0, 1.0), loss="margin", margin=0.0, targeted=None
         )
         d = int(np.prod(shown.shape[1:]))
-        black = minimize_fw_zo(
-            total,
-            np.zeros(d),
-            LInfBall(eps),
-            max_queries=len(labels) * d * (1 if full else 2),
-            m0=8,
-            random_state=seed,
-        )
+        budget = len(labels) * d * (1 if full else 2)
+        losses = [
+            minimize_fw_zo(
+                total, np.zeros(d), LInfBall(eps), max_queries=budget, m0=8, random_state=5 * seed + run
+            ).fun
+            for run in range(5 if full else 3)
+        ]
+        black = float(np.median([np.nan if value is None else value for value in losses]))
         white = white_box_any(net, shown, labels, space, eps, 500 if full else 200)
-        rows.append({"space": space, "black box": black.fun, "white box": white})
-        measurements.append(
-            Measurement(f"loss / white-box loss, {space}", float(black.fun or np.nan) / white, "<=", 1.25)
-        )
+        rows.append({"space": space, "black box": black, "white box": white})
+        measurements.append(Measurement(f"loss / white-box loss, {space}", black / white, "<=", 1.25))
     return Evidence(measurements, table=pd.DataFrame(rows))
 
 
