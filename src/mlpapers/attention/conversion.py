@@ -128,7 +128,7 @@ def convert_to_ssa(
     model : PreTrainedModel
         Of the families llama (SmolLM2 too), mistral, qwen2, qwen3, gpt2, gpt_neox, phi3.
     temperatures : sequence of {"q", "k", "v"}, default=("q", "v")
-    token, position, alpha_init, bias
+    token, position, alpha_init
         As for :class:`TemperatureModule`. "sigmoid" on a trained model needs ``alpha_init=-6``.
     layers : sequence of int, optional
         Numbers of the attention modules to convert. Default: all.

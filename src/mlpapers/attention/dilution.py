@@ -98,8 +98,7 @@ def dilution(
 
     Keys are n random unit vectors in 32 dimensions, one of them the needle; the query is the normalised
     :math:`0.8\,\text{needle} + 0.6\,\text{noise}`. Logits are :math:`\tau(n) X W q`. Training: n log-uniform
-    in
-    [2, 64], Adam on -log of the needle's probability plus `penalty` times :math:`\|W\|_F^2`, W = 3I at the
+    in [2, 64], Adam on -log of the needle's probability plus `penalty` times :math:`\|W\|_F^2`, W = 3I at the
     start. The penalty is what keeps W from growing instead; compare at equal penalty.
 
     Parameters
@@ -108,10 +107,11 @@ def dilution(
         Kind of the position temperature; none for "vanilla".
     lengths : sequence of int
         Numbers of keys to evaluate at.
-    n_steps, batch_size, n_test : int, default=400, 64, 256
-        `n_test` sequences for each of `lengths`.
+    n_steps, batch_size : int, default=400, 64
     lr : float, default=1e-2
     penalty : float, default=1e-3
+    n_test : int, default=256
+        Sequences for each of `lengths`.
     random_state : int, RandomState, Generator or None, default=None
 
     Returns

@@ -196,7 +196,8 @@ def prop1_ssa_solution(gamma: float, eps: float, e1: ArrayLike, e2: ArrayLike) -
 
     The cost is :math:`\max_i |\tau_i| \|W\|`.
 
-    With r = |rho|, x = |c_1|, c_2 = log((1 - eps)/eps), a unit vector u and W = u d^T/||d||^2, d = e_2 - e_1,
+    With :math:`r = |\rho|`, :math:`x = |c_1|`, c_2 = log((1 - eps)/eps), a unit vector u and
+    W = u d^T/||d||^2, d = e_2 - e_1,
 
     .. math:: N = c_2 \;(x \le r c_2), \qquad x \;(c_2 \le r x), \qquad
               \sqrt{\frac{x^2 + c_2^2 - 2 r x c_2}{1 - r^2}} \;\text{(else)}

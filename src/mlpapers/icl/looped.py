@@ -72,7 +72,7 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
         The base of every loop.
     best_loop_, n_loops_ : int
         The selected loop, and the loops that were run after loop 0.
-    risks_ : ndarray of shape (n_loops_ + 1,)
+    risks_ : ndarray of shape (1 + number of loops,)
     label_distributions_ : ndarray of shape (n, C)
         Of the training rows, by the selected loop; one-hot where the label was given.
     transduction_ : ndarray of shape (n,)

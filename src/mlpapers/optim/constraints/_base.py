@@ -25,13 +25,19 @@ class ConstraintSet(ABC):
     Subclasses implement :meth:`_lmo` and :meth:`_violation`, and what else they can answer, for float64 rows.
     Points are vectors; a set of matrices also takes arrays of its ``shape``, and flattens them row by row.
     Methods take numpy arrays or torch tensors and return the same kind, dtype and device.
+
+    Attributes
+    ----------
+    dim : int or None
+        Number of coordinates; None where the set has no dimension of its own.
+    shape : tuple or None
+        Shape of one point where points are matrices.
+    is_polytope : bool
+        Whether C is the convex hull of finitely many points.
     """
 
-    #: Number of coordinates, or None where the set has no dimension of its own.
     dim: int | None = None
-    #: Shape of one point where points are matrices.
     shape: tuple[int, int] | None = None
-    #: Whether C is the convex hull of finitely many points.
     is_polytope: bool = False
 
     def lmo(self, g: Any) -> Any:

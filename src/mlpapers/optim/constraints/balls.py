@@ -33,7 +33,7 @@ class _Ball(ConstraintSet):
 
 
 class L1Ball(_Ball):
-    """{x : |x|_1 <= radius}; lmo(g) = -r sign(g_k) e_k with k = argmax |g|, the lowest k in ties.
+    """The ball `|x|_1 <= radius`; `lmo(g) = -r sign(g_k) e_k` with `k = argmax |g|`, the lowest in ties.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class L1Ball(_Ball):
 
 
 class L2Ball(_Ball):
-    """{x : |x|_2 <= radius}; lmo(g) = -r g / |g|, and -r e_0 for g = 0.
+    """The ball `|x|_2 <= radius`; `lmo(g) = -r g / |g|`, and `-r e_0` for g = 0.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class L2Ball(_Ball):
 
 
 class LInfBall(_Ball):
-    """{x : |x|_inf <= radius}; lmo(g) = -r where g > 0, and r elsewhere (g = 0 included).
+    """The ball `|x|_inf <= radius`; lmo(g) = -r where g > 0, and r elsewhere (g = 0 included).
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ class LInfBall(_Ball):
 
 
 class LpBall(_Ball):
-    r"""{x : |x|_p <= radius}, p >= 1.
+    r"""The ball `|x|_p <= radius`, p >= 1.
 
     With q = p/(p-1),
 
@@ -224,7 +224,7 @@ class LpBall(_Ball):
 
 
 class KSparsePolytope(_Ball):
-    """{x : |x|_1 <= k r, |x|_inf <= r}; lmo(g) = -r sign(g) on the k largest |g|.
+    """The set `|x|_1 <= k r, |x|_inf <= r`; `lmo(g) = -r sign(g)` on the k largest `|g|`.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ class KSparsePolytope(_Ball):
 
 
 class GroupL1Ball(_Ball):
-    """{x : sum over groups of |x_G|_2 <= radius}; lmo(g) = -r g_G / |g_G| on the group of largest |g_G|.
+    """The ball `sum of |x_G|_2 <= radius` over groups; `lmo(g) = -r g_G / |g_G|` for the largest `|g_G|`.
 
     Parameters
     ----------

@@ -100,10 +100,10 @@ class _CutBox(Box):
 
 
 class BoxL2(_CutBox):
-    """{lower <= x <= upper, |x|_2 <= radius}, 0 in the box.
+    """The set `lower <= x <= upper, |x|_2 <= radius`, 0 in the box.
 
     lmo(g) = clip(-g / lam, lower, upper) with lam > 0 such that its norm is the radius; the corner of the box
-    where that is short enough. :meth:`diameter` is the bound min(2 r, |upper - lower|).
+    where that is short enough. :meth:`diameter` is the bound `min(2 r, |upper - lower|)`.
 
     Parameters
     ----------
@@ -139,10 +139,10 @@ class BoxL2(_CutBox):
 
 
 class BoxL1(_CutBox):
-    """{lower <= x <= upper, |x|_1 <= radius}, 0 in the box.
+    """The set `lower <= x <= upper, |x|_1 <= radius`, 0 in the box.
 
-    lmo(g): in decreasing order of |g|, coordinates move to their end (upper if g < 0, lower if g > 0) until
-    the radius is spent. :meth:`diameter` is the bound min(2 r, |upper - lower|).
+    lmo(g): in decreasing order of `|g|`, coordinates move to their end (upper if g < 0, lower if g > 0) until
+    the radius is spent. :meth:`diameter` is the bound `min(2 r, |upper - lower|)`.
 
     Parameters
     ----------
