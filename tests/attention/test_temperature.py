@@ -113,6 +113,7 @@ class TestTemperatureModule:
         with torch.no_grad():
             for seed, parameter in enumerate(module.parameters()):
                 parameter.copy_(draw(*parameter.shape, seed=seed))
+                parameter.requires_grad_(False)
         x, hidden, feature = draw(2, 3, 5, 4), draw(2, 5, 12), draw(2, 5)
         n = torch.tensor([[1, 2, 3, 4, 5], [1, 1, 2, 3, 4]])
         tau = module(x, n, hidden, feature)
@@ -129,14 +130,14 @@ class TestTemperatureModule:
         else:
             u = float(module.weight[h] * feature[b, t])
         expected = math.tanh(u + float(module.bias[h])) + 1 + float(module.alpha[h]) * math.log(int(n[b, t]))
-        assert float(tau[b, h, t].detach()) == pytest.approx(expected, rel=1e-12)
+        assert float(tau[b, h, t]) == pytest.approx(expected, rel=1e-12)
         y = module.scale(x, n, hidden=hidden, feature=feature)
         torch.testing.assert_close(y, x * tau[..., None], rtol=1e-12, atol=1e-13)
 
     def test_alpha_per_layer_and_coefficient(self):
         module = TemperatureModule(3, 4, token="none", position="sigmoid", alpha_per="layer", alpha_init=-6.0)
         assert module.alpha.shape == ()
-        assert float(module.coefficient()) == pytest.approx(1 / (1 + math.exp(6)), rel=1e-6)
+        assert float(module.coefficient().detach()) == pytest.approx(1 / (1 + math.exp(6)), rel=1e-6)
         assert not module.starts_as_identity()
         assert float(TemperatureModule(3, 4, position="none").coefficient()) == 0.0
         assert "alpha" not in dict(TemperatureModule(3, 4, position="yarn").named_parameters())

@@ -114,6 +114,14 @@ def test_each_rule(rule):
     assert check_text(fine) == []
 
 
+def test_an_argument_may_have_the_name_of_a_builtin():
+    forward = "def forward(self, input, open={default}):\n        return input + open"
+    source = "from torch import nn\n\n\nclass ModelNew(nn.Module):\n    " + forward + "\n"
+    assert static_check(source.format(default="1"), dsl="cpp") == []
+    issues = static_check(source.format(default="open"), dsl="cpp")
+    assert [(issue.rule, issue.line) for issue in issues] == [("file_access", 5)]
+
+
 def test_issues_carry_the_line():
     text = HEAD + "\nclass ModelNew(nn.Module):\n    def forward(self, x):\n        return torch.relu(x)\n"
     (issue,) = check_text(text)

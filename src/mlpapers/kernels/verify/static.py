@@ -223,9 +223,22 @@ def _model_issues(tree: ast.Module, table: dict[str, str]) -> Iterator[StaticIss
         yield StaticIssue("missing_model", model.lineno, "ModelNew must derive from torch.nn.Module")
 
 
+def _names_of_arguments(tree: ast.AST) -> set[ast.Name]:
+    """Return the names in bodies of functions that mean an argument and not the builtin of that name."""
+    found: set[ast.Name] = set()
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            taken = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
+            arguments = {argument.arg for argument in taken}
+            inside = (node for statement in function.body for node in ast.walk(statement))
+            found |= {node for node in inside if isinstance(node, ast.Name) and node.id in arguments}
+    return found
+
+
 def _builtin_rule(tree: ast.AST, table: dict[str, str]) -> Iterator[StaticIssue]:
+    arguments, forbidden = _names_of_arguments(tree), _BUILTINS.keys() - table.keys()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in _BUILTINS and node.id not in table:
+        if isinstance(node, ast.Name) and node.id in forbidden and node not in arguments:
             yield StaticIssue(_BUILTINS[node.id], node.lineno, f"{node.id} is not allowed")
         if isinstance(node, ast.Attribute) and node.attr in _INTROSPECTION:
             # type(self).__name__ and super().__init__ are ordinary; these reach into the interpreter.
