@@ -55,7 +55,7 @@ def race(task: Task, codes: dict[str, str], pairs: int, seed: int) -> dict[str, 
     requires=("cxx",),
     timed=True,
     known_miss=(
-        "gains .33 and 1.8, geometric mean .77 (target 1.2, quick scale): in a short race few runs decide who wins, "
+        "gains .33 and 1.8, geometric mean .77 (target 1.2, quick scale): in a short race few runs decide, "
         "and on one of two tasks the winner is slower than its start"
     ),
 )
