@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-from mlpapers.attention._axes import new_axes
 from mlpapers.attention._checks import check_floating
 from mlpapers.attention._families import Site, attention_sites, family_of
 from mlpapers.attention._hooks import (
@@ -22,6 +21,7 @@ from mlpapers.attention._hooks import (
 )
 from mlpapers.attention.layer import check_roles
 from mlpapers.attention.temperature import IDENTITY_KINDS, TemperatureModule
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result, transient
 from mlpapers.core.validation import check_bool, check_indices, check_real
 

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch.nn import functional
 
-from mlpapers.attention._axes import new_axes
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice, check_int, check_real, check_rng
 

@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from mlpapers.attention._axes import new_axes
 from mlpapers.attention.temperature import ALPHA_INIT, position_temperature
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice, check_int, check_real, check_rng
 

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mlpapers.attention._axes import new_axes
 from mlpapers.attention._checks import check_ids
 from mlpapers.attention.conversion import ssa_parameters
+from mlpapers.core._axes import new_axes
 from mlpapers.core.parallel import chunk_slices
 from mlpapers.core.result import Result, transient
 from mlpapers.core.validation import check_choice, check_int, check_real, check_rng

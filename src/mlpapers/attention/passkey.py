@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlpapers.attention._axes import new_axes
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_int, check_rng
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlpapers.attention._axes import new_axes
 from mlpapers.attention.statistics import AttentionStats
+from mlpapers.core._axes import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

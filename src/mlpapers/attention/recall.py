@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mlpapers.attention._axes import new_axes
 from mlpapers.attention.lm import ATTENTIONS, SelectiveTransformerLM
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice, check_int, check_real, check_rng
 

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mlpapers.attention._axes import new_axes
 from mlpapers.attention._checks import check_tensor
 from mlpapers.attention._families import attention_sites, family_of
 from mlpapers.attention._masks import Visibility
@@ -22,6 +21,7 @@ from mlpapers.attention._observe import observer, observing
 from mlpapers.attention.functional import repeat_heads
 from mlpapers.attention.layer import SelectiveSelfAttention
 from mlpapers.attention.lm import SelectiveTransformerLM
+from mlpapers.core._axes import new_axes
 from mlpapers.core.parallel import chunk_slices
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_int

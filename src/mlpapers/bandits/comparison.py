@@ -14,6 +14,7 @@ from scipy import stats
 
 from mlpapers.bandits.env import BanditEnv
 from mlpapers.bandits.policy import BanditPolicy, PolicyMismatchError
+from mlpapers.core._axes import new_axes
 from mlpapers.core.parallel import spawn_seeds
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_int, check_real
@@ -99,10 +100,7 @@ class PolicyComparisonResult(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         frame = self.to_frame()
         for i, policy in enumerate(self.policies):
             own = frame[(frame["policy"] == policy) & frame["regret"].notna()]

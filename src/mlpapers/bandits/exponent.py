@@ -16,6 +16,7 @@ from mlpapers.bandits.policy import BanditPolicy
 from mlpapers.bandits.proximal import InexactProximalGradient
 from mlpapers.bandits.theory import theory_exponent
 from mlpapers.bandits.tournament import TournamentLinUCB
+from mlpapers.core._axes import new_axes
 from mlpapers.core.parallel import spawn_seeds
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_int, check_real, check_rng
@@ -84,10 +85,7 @@ class ExponentResult(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         mean = self.regret.mean(axis=1)
         ax.plot(self.horizons, mean, **{"marker": "o", "linestyle": "none", "label": self.policy, **options})
         log_T = np.log(self.horizons)

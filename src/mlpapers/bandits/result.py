@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from mlpapers.bandits.oracle import check_periods
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice, check_real
 
@@ -135,10 +136,7 @@ class RegretResult(Result):
         paths = [detail["cells_path"] for detail in self.details if "cells_path" in detail]
         if kind == "cells" and not paths:
             raise ValueError(f"kind='cells' needs a policy with cells; {self.policy} has none")
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         if kind == "cells":
             for path in paths:
                 ax.step(path[:, 1], path[:, 3], where="post", **options)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpapers.core._files import atomic_write
+from mlpapers.core._tensors import is_tensor
 
 FORMAT = "mlpapers-result"
 VERSION = 1
@@ -133,7 +134,7 @@ def _encode(value: Any, where: str, arrays: list[NDArray[Any]]) -> Any:
         return {"type": "path", "value": str(value)}
     if type(value) in (dt.datetime, dt.date, dt.timedelta):
         return _encode_time(value)
-    if _is_tensor(value):
+    if is_tensor(value):
         return _encode_array(_tensor_array(value, where), where, arrays)
     pd = sys.modules.get("pandas")
     if pd is not None and isinstance(value, pd.DataFrame | pd.Series | pd.Index):
@@ -339,11 +340,6 @@ def _find_class(name: str, base: type | None) -> Any:
 def _is_frozen(kind: type) -> bool:
     parameters = getattr(kind, "__dataclass_params__", None)
     return parameters is not None and bool(parameters.frozen)
-
-
-def _is_tensor(value: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def _tensor_array(tensor: Any, where: str) -> NDArray[Any]:

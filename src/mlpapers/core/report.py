@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core._files import write_text
 from mlpapers.core._table import ClaimTable
 from mlpapers.core.paper import Claim, Measurement, Paper, Scale
@@ -262,10 +263,7 @@ class Report(Result):
         **options
             Passed to ``ax.barh``.
         """
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         packages = list(self.seconds())
         left = dict.fromkeys(packages, 0.0)
         named: set[State] = set()

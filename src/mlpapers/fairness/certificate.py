@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result, transient
 from mlpapers.core.validation import check_choice, check_real
 from mlpapers.fairness._checks import BOUNDS, check_binary
@@ -78,10 +79,7 @@ class FairnessCertificate(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         place = np.arange(len(self.per_group))
         estimate = self.per_group["estimate"].to_numpy()
         upper = self.per_group["upper_bound"].to_numpy()

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result, transient
 from mlpapers.fairness._checks import check_tolerance, check_weights
 from mlpapers.fairness.groups import make_groups
@@ -97,10 +98,7 @@ class ParetoFrontResult(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         style = {"marker": "o", **options}
         ax.plot(self.violation, self.accuracy, **{"label": "out of fold", **style})
         if self.test_accuracy is not None and self.test_violation is not None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice, check_int
 from mlpapers.fairness._checks import (
@@ -69,10 +70,7 @@ class FairnessReport(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         groups = list(dict.fromkeys(self.rates["group"]))
         for shift, (notion, rows) in enumerate(self.rates.groupby("constraint", sort=False)):
             place = np.array([groups.index(group) for group in rows["group"]]) + 0.12 * (shift - 1.5)

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice, check_int, check_real
 from mlpapers.fairness._boundary import Program, approach
@@ -81,10 +82,7 @@ class FairLPResult(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         ax.bar(np.arange(len(self.multipliers)), self.multipliers, **options)
         ax.set_xlabel("constraint")
         ax.set_ylabel("multiplier")

@@ -7,13 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from mlpapers.core._tensors import is_tensor
+
 __all__ = ["is_tensor", "like", "namespace"]
-
-
-def is_tensor(value: Any) -> bool:
-    """Whether `value` is a torch tensor; torch is not imported for the answer."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def namespace(*arrays: Any) -> Any:

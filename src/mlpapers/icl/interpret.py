@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_int, check_real
 from mlpapers.icl.linear_attention import MultilayerLinearAttention
@@ -76,10 +77,7 @@ class AttentionPolynomialResult(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         frame = self.to_frame()
         ax.plot(frame["eigenvalue"], frame["A"], **{"label": f"nearest: {self.nearest}", **options})
         ax.set(xlabel="eigenvalue of X'X/n", ylabel="A")

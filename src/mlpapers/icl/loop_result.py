@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 
 if TYPE_CHECKING:
@@ -77,10 +78,7 @@ class LoopResult(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         (line,) = ax.plot(np.arange(len(self.risks)), self.risks, **{"marker": ".", **options})
         if len(self.risks):
             ax.plot(self.best_loop, self.risks[self.best_loop], "o", color=line.get_color(), label="kept")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice, check_int, check_real
 from mlpapers.icl.landscape import one_layer_attention_loss, one_layer_optimal_loss, optimal_step_size
@@ -78,10 +79,7 @@ class LandscapeResult(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         excess = np.maximum(self.losses - self.optimal_loss, 0.0)
         floor = max(1e-12, float(excess[excess > 0.0].min(initial=np.inf))) if (excess > 0.0).any() else 1e-12
         ax.contour(self.soft, self.stiff, np.log10(np.maximum(excess, floor)), **{"levels": 12, **options})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.parallel import parallel_map
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice, check_int
@@ -266,10 +267,7 @@ class BenchmarkResult(Result):
         -------
         ax : Axes
         """
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots()
+        ax = new_axes(ax)
         values = np.sort(self._speedups())
         ax.plot(np.arange(1, len(values) + 1), values, **{"marker": "o", "linewidth": 0, **options})
         ax.axhline(1.0, color="0.5", linewidth=1)

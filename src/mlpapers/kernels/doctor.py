@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 
 if TYPE_CHECKING:
@@ -57,10 +58,7 @@ class DoctorResult(Result):
         -------
         ax : Axes
         """
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots()
+        ax = new_axes(ax)
         ax.barh(self.checks["what"], self.checks["ok"].astype(int), **options)
         ax.set_xlim(0, 1)
         return ax

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core._files import write_text
 from mlpapers.core.result import Result
 from mlpapers.kernels.agents.messages import TraceEvent
@@ -114,10 +115,7 @@ class KernelResult(Result):
         -------
         ax : Axes
         """
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots()
+        ax = new_axes(ax)
         ax.bar(["eager", "kernel"], [self.eager_ms, self.kernel_ms], **options)
         ax.set_ylabel("ms per call")
         if math.isfinite(self.speedup):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.validation import check_choice, check_int, check_real
 from mlpapers.optim.constraints._base import ConstraintSet
 from mlpapers.optim.constraints.balls import L2Ball, LInfBall
@@ -66,10 +67,7 @@ class AttackResult(FWResult):
         show = check_choice("show", options.pop("show", "perturbation"), ("perturbation", "history"))
         if show == "history":
             return super().plot(ax, **options)
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         picture = _as_picture(np.asarray(self.perturbation))
         top = float(np.abs(picture).max()) or 1.0
         if picture.ndim == 3:

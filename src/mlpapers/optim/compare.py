@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.parallel import parallel_map
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_int
@@ -88,10 +89,7 @@ class SolverComparison(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         frame = self.to_frame()
         excess = frame["fun"] - frame.groupby("random_state")["fun"].transform("min")
         for name in dict.fromkeys(self.method):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpapers.core._tensors import is_tensor
 from mlpapers.core.validation import check_choice, check_int, check_real, check_workers, seed_sequence
 from mlpapers.optim import _estimators, _steps
 from mlpapers.optim._arguments import check_settings, check_start
@@ -357,8 +358,8 @@ def _make_result(loop: Loop, given: dict[str, Any], x0: Any) -> FWResult:
 
 def _like(x: Array, x0: Any) -> Any:
     """Return x in the kind of x0; float32 is promoted except on a GPU, which has little else."""
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(x0, torch.Tensor):
+    if not is_tensor(x0):
         return x.copy()
+    torch = sys.modules["torch"]
     dtype = torch.float32 if x0.is_cuda and x0.dtype == torch.float32 else torch.float64
     return torch.as_tensor(x.copy(), dtype=dtype, device=x0.device)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice
 
@@ -117,10 +118,7 @@ class FWResult(Result):
         matplotlib Axes
         """
         axis = check_choice("x", options.pop("x", "n_queries"), tuple(_AXES))
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         history = self.history
         where = self.wall_time if axis == "time" else history["iter" if axis == "n_iter" else axis]
         ax.plot(where, history["gap_estimate"], **{"label": f"{self.method}: estimated gap", **options})

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpapers.core._tensors import is_tensor
+
 
 def same(a: Any, b: Any, *, ignore: Collection[str] = ()) -> bool:
     """Return whether `a` and `b` hold the same values, of the same types, all the way down.
@@ -119,8 +121,7 @@ def _same_pandas(a: Any, b: Any, ignore: frozenset[str]) -> bool:
 
 
 def _as_array(value: Any) -> Any:
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
+    if is_tensor(value):
         return value.detach().cpu().resolve_conj().resolve_neg().numpy()
     # Workers hand large arrays back as memory maps.
     return np.asarray(value) if isinstance(value, np.memmap) else value

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result, transient
 from mlpapers.core.validation import check_bool, check_choice, check_int, check_real, check_workers
 from mlpapers.unlearning._ascent import AscentRun, Callback
@@ -94,10 +95,7 @@ class GradientAscentResult(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         history = self.history
         steps = np.concatenate([[0], history["step"]])
         forget = np.concatenate([[self.forget_loss_before], history["forget_loss"]])

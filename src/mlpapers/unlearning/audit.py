@@ -12,6 +12,7 @@ from scipy.special import betainccinv, betaincinv
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.parallel import parallel_map, spawn_seeds
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_int, check_real, check_workers
@@ -91,10 +92,7 @@ class AuditResult(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         bins = np.histogram_bin_edges(np.concatenate([self.projection_a, self.projection_b]), bins=50)
         for label, projection in (("A", self.projection_a), ("B", self.projection_b)):
             ax.hist(projection, **{"bins": bins, "alpha": 0.5, "density": True, "label": label, **options})

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_int, check_real
 from mlpapers.unlearning._predictors import Predictor, check_rows, make_predictor
@@ -155,10 +156,7 @@ class UnlearningReport(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         names = ("test_accuracy", "retain_accuracy", "forget_accuracy", "mia_auc")
         models = self._models()
         width = 0.8 / len(models)

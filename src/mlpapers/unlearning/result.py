@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 
 if TYPE_CHECKING:
@@ -106,10 +107,7 @@ class UnlearningResult(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         bars = {
             "exact residual": self.residual_norm,
             "residual bound": self.residual_bound,

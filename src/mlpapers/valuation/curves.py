@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice, check_int, check_real
 from mlpapers.valuation.utility import Utility
@@ -67,10 +68,7 @@ class CurveResult(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         done = {"add": "added", "remove": "removed"}[self.action]
         label = f"{done}, {'highest' if self.order == 'high' else 'lowest'} first"
         ax.plot(self.fractions, self.scores, **{"label": label, **options})

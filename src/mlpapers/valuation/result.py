@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 
 if TYPE_CHECKING:
@@ -191,10 +192,7 @@ class ValuationResult(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         frame = self.to_frame().sort_values("value", ascending=False, kind="stable")
         for group, members in frame.groupby("group"):
             rank = np.arange(1, len(members) + 1)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 
 if TYPE_CHECKING:
@@ -72,10 +73,7 @@ class UStatisticResult(Result):
         -------
         matplotlib Axes
         """
-        if ax is None:
-            from matplotlib import pyplot as plt
-
-            ax = plt.subplots()[1]
+        ax = new_axes(ax)
         order = np.argsort(self.values, kind="stable")
         reach = np.stack([self.values - self.ci_low, self.ci_high - self.values])[:, order]
         ax.errorbar(np.arange(len(order)), self.values[order], yerr=reach, **{"fmt": ".", **options})

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,11 +39,6 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], pairs: int) -> dict[
 def paired_ratio(slow: np.ndarray, fast: np.ndarray) -> float:
     """Return the median over rounds of slow / fast."""
     return float(np.median(slow / fast))
-
-
-def geometric(values: Sequence[float]) -> float:
-    """Return the geometric mean."""
-    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 def measure(

@@ -7,8 +7,8 @@ import pandas as pd
 from mlpapers.core.paper import Evidence, Measurement, Scale
 from mlpapers.kernels.backends import cpu_flags
 from mlpapers.kernels.claims._suite import NAMES, QUICK, speed_task
-from mlpapers.kernels.claims._timing import geometric, measure
-from mlpapers.kernels.metrics import fast_p
+from mlpapers.kernels.claims._timing import measure
+from mlpapers.kernels.metrics import fast_p, geometric_mean
 from mlpapers.kernels.papers import AKG_KERNEL_AGENT as PAPER
 
 
@@ -36,7 +36,7 @@ def speed_over_eager(scale: Scale, seed: int) -> Evidence:
     measurements = [
         Measurement(
             "geometric mean of speed-ups over eager",
-            geometric(speedups),
+            geometric_mean(speedups),
             ">=",
             2.5 if full else 2.0,
             paper="C++ on CPU, other tasks: 1.04",
@@ -54,7 +54,7 @@ def speed_over_eager(scale: Scale, seed: int) -> Evidence:
             ),
             Measurement(
                 "geometric mean relative to torch.compile",
-                geometric(speedups) / geometric(table["compile_speedup"].tolist()),
+                geometric_mean(speedups) / geometric_mean(table["compile_speedup"].tolist()),
                 ">=",
                 1.0,
             ),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpapers.core._tensors import is_tensor
 from mlpapers.core.validation import check_int, check_real, check_rng
 
 __all__ = ["Array", "ConstraintSet", "positive"]
@@ -268,8 +269,8 @@ def positive(name: str, value: Any) -> float:
 
 
 def _unwrap(name: str, value: Any) -> tuple[NDArray[Any], Callable[[Array], Any]]:
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
+    if is_tensor(value):
+        torch = sys.modules["torch"]
         array = value.detach().cpu().numpy()
         return array, lambda out: torch.as_tensor(out.copy(), dtype=value.dtype, device=value.device)
     array = np.asarray(value)
