@@ -7,6 +7,7 @@ spreads the same work elsewhere: a task's seed is its own, so results do not dep
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeVar
@@ -166,9 +167,22 @@ def _call(function: Callable[..., Outcome], index: int, task: Any, *shared: Any)
 
 def _abandon(outcomes: Generator[Any, None, None]) -> None:
     """Cancel the tasks that still run; that their results go unused is meant, and no reason for a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        outcomes.close()
+    report = threading.excepthook
+
+    def ignore_lost_task(failure: threading.ExceptHookArgs) -> None:
+        # A task that loky hands out in the very moment of its shutdown is looked up after it was cancelled. The
+        # thread would have ended next in any case.
+        thread = failure.thread
+        if not (failure.exc_type is KeyError and thread and thread.name == "ExecutorManagerThread"):
+            report(failure)
+
+    threading.excepthook = ignore_lost_task
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            outcomes.close()
+    finally:
+        threading.excepthook = report
 
 
 def _worker_was_lost(error: BaseException) -> bool:
