@@ -1,4 +1,5 @@
 import gc
+import threading
 from pathlib import Path
 
 import joblib
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from parallel_cases import always_die, die_once, draw, fail_at_three, locate, sleep_backwards, square
 
 from mlpapers.core import parallel_map, spawn_seeds
-from mlpapers.core.parallel import chunk_slices, count_workers
+from mlpapers.core.parallel import _abandon, chunk_slices, count_workers
 
 BACKENDS = {
     "serial": {"n_jobs": None},
@@ -66,6 +67,37 @@ def test_an_exception_of_on_result_ends_the_run(backend):
     with pytest.raises(KeyError):
         parallel_map(square, range(10), on_result=stop, **backend)
     gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "reported"),
+    [
+        ("ExecutorManagerThread", KeyError, []),
+        ("ExecutorManagerThread", ValueError, [ValueError]),
+        ("another", KeyError, [KeyError]),
+    ],
+)
+def test_abandoning_a_run_hides_only_the_lost_task_of_the_pool(monkeypatch, name, error, reported):
+    seen = []
+    monkeypatch.setattr(threading, "excepthook", lambda failure: seen.append(failure.exc_type))
+    hook = threading.excepthook
+
+    def fail():
+        raise error(15)
+
+    def outcomes():
+        try:
+            yield
+        finally:
+            thread = threading.Thread(target=fail, name=name)
+            thread.start()
+            thread.join()
+
+    running = outcomes()
+    next(running)
+    _abandon(running)
+    assert seen == reported
+    assert threading.excepthook is hook
 
 
 def test_an_enclosing_configuration_chooses_the_backend():
