@@ -170,8 +170,8 @@ def _abandon(outcomes: Generator[Any, None, None]) -> None:
     report = threading.excepthook
 
     def ignore_lost_task(failure: threading.ExceptHookArgs) -> None:
-        # A task that loky hands out in the very moment of its shutdown is looked up after it was cancelled. The
-        # thread would have ended next in any case.
+        # A task that loky hands out in the very moment of its shutdown is looked up after it was cancelled.
+        # The thread would have ended next in any case.
         thread = failure.thread
         if not (failure.exc_type is KeyError and thread and thread.name == "ExecutorManagerThread"):
             report(failure)
