@@ -231,7 +231,9 @@ def op_rows(length: int, batch: int, heads: int, width: int) -> None:
         print(f"op    {length:>5}  {name:<24} {ms:8.3f} ms  {ratio:6.3f}x", flush=True)
 
 
-def block_rows(length: int, batch: int, heads: int, width: int) -> None:
+def block_rows(
+    length: int, batch: int, heads: int, width: int, kinds: tuple[str, ...] = ("compiled", "eager")
+) -> None:
     placed: dict[str, Any] = {"device": "cuda", "dtype": torch.bfloat16}
     x = torch.randn(batch, length, heads * width, **placed).requires_grad_()
     upstream = torch.randn_like(x)
@@ -245,7 +247,7 @@ def block_rows(length: int, batch: int, heads: int, width: int) -> None:
         x.grad = None
         forward(x).backward(upstream)
 
-    for kind in ("compiled", "eager"):
+    for kind in kinds:
         attempts = {
             name: partial(step, torch.compile(block, dynamic=False) if kind == "compiled" else block, block)
             for name, block in blocks.items()

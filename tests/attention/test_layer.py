@@ -169,15 +169,18 @@ def test_documents_in_one_row_count_anew():
 
 
 @pytest.mark.parametrize("qk_norm", [False, True])
-def test_compiled_is_the_same(qk_norm):
+@pytest.mark.parametrize("documents", [False, True])
+def test_compiled_is_the_same(qk_norm, documents):
     layer = make(qk_norm=qk_norm)
     x = draw(2, 9, 16)
+    # Every row its own positions, or one count for all of them.
+    options = {"position_ids": torch.tensor([[*range(9)], [*range(4), *range(5)]])} if documents else {}
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(x), layer(x), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(compiled(x, **options), layer(x, **options), rtol=1e-5, atol=1e-6)
     grads = []
     for module in (layer, compiled):
         layer.zero_grad()
-        (module(x) * draw(2, 9, 16, seed=1)).sum().backward()
+        (module(x, **options) * draw(2, 9, 16, seed=1)).sum().backward()
         grads.append([p.grad.clone() for p in layer.parameters()])
     for a, b in zip(*grads):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

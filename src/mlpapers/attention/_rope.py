@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from mlpapers.attention._fold import heads_inside
+
 
 def rotation(positions: torch.Tensor, head_dim: int, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Return cosine and sine of every position's angles, (..., T, d), in float32.
@@ -23,8 +25,15 @@ def rotation(positions: torch.Tensor, head_dim: int, theta: float) -> tuple[torc
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Return x (B, H, T, d) rotated, in its dtype; halves of the head dimension make the pairs."""
+    if torch.compiler.is_compiling() and heads_inside(x):
+        # Compiled code runs through a tensor in the order it is written in: here that of the memory.
+        return _turn(x.transpose(1, 2), cos.unsqueeze(-2), sin.unsqueeze(-2)).transpose(1, 2)
     if cos.ndim == 3:
         cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+    return _turn(x, cos, sin)
+
+
+def _turn(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     first, second = x.chunk(2, -1)
     turned = torch.cat([-second, first], -1)
     return (x * cos + turned * sin).to(x.dtype)
