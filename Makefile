@@ -67,10 +67,8 @@ doctest: $(VENV)/.stamp-test ## run the examples in the docstrings
 
 peers: $(VENV)/.stamp-peers ## install the libraries that the benchmarks compare with
 
-bench: $(VENV)/.stamp-peers ## time mlpapers beside its peers
-	@for script in benchmarks/[a-z]*.py; do \
-		echo "$$script"; $(BIN)/python "$$script" --peers $(ARGS) || exit 1; \
-	done
+bench: $(VENV)/.stamp-peers ## time mlpapers beside its peers: benchmarks/results.json, a page of the documentation
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 dev: $(VENV)/.stamp-dev ## install everything that working on the library needs
 

@@ -8,21 +8,32 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime as dt
 import gc
-import json
+import importlib.metadata
 import platform
+import re
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
+
+from mlpapers.core._files import write_text
+from mlpapers.core.environment import describe_environment
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _rows import Record, Row, finite, records_text, table, without_paths
+
+# A function of whether peers run too, for rows that are no times side by side.
+Figures = Callable[[bool], Iterable[Row]]
 
 
 class PeerMissing(Exception):
@@ -40,8 +51,9 @@ class Case:
     ours : callable
         Takes no argument and returns the values.
     peers : dict of str to callable
-        Name of a peer to a function that imports it and returns what computes the same; it raises
-        :class:`PeerMissing` where it cannot. Preparation that is not timed belongs there.
+        Name of a peer, the first word being that of its distribution if it has one, to a function that
+        imports it and returns what computes the same; it raises :class:`PeerMissing` where it cannot.
+        Preparation that is not timed belongs there.
     targets : dict of str to float
         Least ratio (theirs / ours) to reach.
     tolerances : dict of str to float
@@ -56,32 +68,6 @@ class Case:
     targets: dict[str, float] = field(default_factory=dict)
     tolerances: dict[str, float] = field(default_factory=dict)
     repeats: int = 5
-
-
-@dataclass
-class Row:
-    """A line of the table: seconds of ours, and against a peer the ratio theirs / ours of each turn."""
-
-    case: str
-    peer: str = ""
-    ours_s: float = float("nan")
-    peer_s: float = float("nan")
-    ratio: float = float("nan")
-    ratio_low: float = float("nan")
-    ratio_high: float = float("nan")
-    target: float | None = None
-    difference: float | None = None
-    tolerance: float | None = None
-    skipped: str = ""
-
-    @property
-    def reached(self) -> bool | None:
-        """Whether target and tolerance are met; None where nothing was to reach."""
-        if self.skipped or (self.target is None and self.tolerance is None):
-            return None
-        fast = self.target is None or self.ratio >= self.target
-        same = self.tolerance is None or (self.difference is not None and self.difference <= self.tolerance)
-        return fast and same
 
 
 @contextlib.contextmanager
@@ -114,6 +100,36 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
         gc.enable()
 
 
+def version_of(peer: str) -> str:
+    """Return the version of the distribution that the peer's first word names; empty where there is none."""
+    name = peer.split()[0]
+    if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", name):
+        return ""
+    try:
+        return importlib.metadata.version(name).partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def compared(
+    what: str, peer: str, ours: Sequence[float], theirs: Sequence[float], *, unit: str = "s", **more: Any
+) -> Row:
+    """Return the row of two figures that were measured in turns, less of which is better."""
+    ratios = [b / a if a else float("nan") for a, b in zip(ours, theirs)]
+    return Row(
+        what=what,
+        peer=peer,
+        **{"version": version_of(peer), **more},
+        unit=unit,
+        ours=finite(statistics.median(ours)),
+        theirs=finite(statistics.median(theirs)),
+        ratio=finite(statistics.median(ratios)),
+        low=finite(min(ratios)),
+        high=finite(max(ratios)),
+        turns=len(ratios),
+    )
+
+
 def run_case(case: Case, with_peers: bool) -> list[Row]:
     """Time one case: alone, or in turns with each of its peers."""
     with one_thread():
@@ -121,50 +137,42 @@ def run_case(case: Case, with_peers: bool) -> list[Row]:
     if not with_peers or not case.peers:
         with one_thread():
             seconds = [timed(case.ours)[0] for _ in range(case.repeats)]
-        return [Row(case.name, ours_s=statistics.median(seconds))]
-    rows = []
-    for peer, prepare in case.peers.items():
-        row = Row(case.name, peer, target=case.targets.get(peer), tolerance=case.tolerances.get(peer))
-        rows.append(row)
-        try:
-            theirs = prepare()
-        except PeerMissing as reason:
-            row.skipped = str(reason)
-            continue
-        ours_s, peer_s = [], []
-        with one_thread():
-            for turn in range(case.repeats):
-                pair = [(ours_s, case.ours), (peer_s, theirs)]
-                results = {}
-                for seconds, function in pair if turn % 2 == 0 else reversed(pair):
-                    elapsed, results[id(function)] = timed(function)
-                    seconds.append(elapsed)
-        ratios = [b / a for a, b in zip(ours_s, peer_s)]
-        row.ours_s, row.peer_s = statistics.median(ours_s), statistics.median(peer_s)
-        row.ratio, row.ratio_low, row.ratio_high = statistics.median(ratios), min(ratios), max(ratios)
-        if row.tolerance is not None:
-            a, b = (np.asarray(results[id(function)], dtype=float) for function in (case.ours, theirs))
-            row.difference = float(np.abs(a - b).max())
-    return rows
+        return [Row(what=case.name, ours=statistics.median(seconds), turns=case.repeats)]
+    return [run_beside(case, peer) for peer in case.peers]
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Return the rows as text."""
-    head = f"{'case':<32} {'peer':<12} {'ours s':>9} {'peer s':>9} {'ratio':>8} {'low..high':>16}"
-    lines = [f"{head} {'target':>7} {'max diff':>9}"]
-    for row in rows:
-        if row.skipped:
-            lines.append(f"{row.case:<32} {row.peer:<12} skipped: {row.skipped}")
-            continue
-        line = f"{row.case:<32} {row.peer:<12} {row.ours_s:>9.4g}"
-        if row.peer:
-            spread = f"{row.ratio_low:.3g}..{row.ratio_high:.3g}"
-            line += f" {row.peer_s:>9.4g} {row.ratio:>8.3g} {spread:>16}"
-            line += f" {row.target:>7.3g}" if row.target is not None else " " * 8
-            line += f" {row.difference:>9.2g}" if row.difference is not None else ""
-            line += {True: "  ok", False: "  MISSED", None: ""}[row.reached]
-        lines.append(line)
-    return "\n".join(lines)
+def run_beside(case: Case, peer: str) -> Row:
+    """Time one case in turns with one peer; a peer that cannot run leaves its reason."""
+    asked: dict[str, Any] = {
+        "version": version_of(peer),
+        "target": case.targets.get(peer),
+        "tolerance": case.tolerances.get(peer),
+    }
+    ours_s: list[float] = []
+    peer_s: list[float] = []
+    results: dict[str, Any] = {}
+    try:
+        theirs = case.peers[peer]()
+    except PeerMissing as reason:
+        return Row(what=case.name, peer=peer, **asked, skipped=without_paths(str(reason)))
+    with one_thread():
+        for turn in range(case.repeats):
+            pair = [(ours_s, "ours"), (peer_s, "theirs")]
+            for seconds, who in pair if turn % 2 == 0 else reversed(pair):
+                if who == "ours":
+                    elapsed, results[who] = timed(case.ours)
+                else:
+                    try:
+                        elapsed, results[who] = timed(theirs)
+                    except Exception as error:  # noqa: BLE001 - whatever a peer raises is not ours to judge
+                        reason = without_paths(f"the peer raised {error!r}")
+                        return Row(what=case.name, peer=peer, **asked, skipped=reason)
+                seconds.append(elapsed)
+    row = compared(case.name, peer, ours_s, peer_s, **asked)
+    if row.tolerance is None:
+        return row
+    a, b = (np.asarray(results[who], dtype=float) for who in ("ours", "theirs"))
+    return replace(row, difference=finite(float(np.abs(a - b).max())))
 
 
 def peak_memory() -> float:
@@ -173,15 +181,26 @@ def peak_memory() -> float:
     return size / 2**20 if platform.system() == "Darwin" else size / 2**10
 
 
-def main(cases: Sequence[Callable[[], Case]], argv: Sequence[str] | None = None) -> int:
-    """Run the benchmarks of one file as a command; 1 where a target is missed."""
+def main(
+    cases: Sequence[Callable[[], Case]], argv: Sequence[str] | None = None, *, figures: Sequence[Figures] = ()
+) -> int:
+    """Run the benchmarks of one file as a command; 1 where a target is missed.
+
+    `figures` run first, so that one that measures memory finds the process as it starts.
+    """
     parser = argparse.ArgumentParser(description="Time ours, and with --peers other libraries beside it.")
     parser.add_argument("--peers", action="store_true", help="run the other libraries too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to a file")
-    parser.add_argument("-k", default="", metavar="TEXT", help="only cases whose name contains this")
+    parser.add_argument("-k", default="", metavar="TEXT", help="only cases and figures named so")
     parser.add_argument("--repeats", type=int, metavar="N", help="turns per case")
     options = parser.parse_args(argv)
+    begun = time.perf_counter()
     rows: list[Row] = []
+    for measure in figures:
+        name = measure.__name__
+        if options.k in name:
+            rows += measure(options.peers)
+            print(f"{name}: done", file=sys.stderr, flush=True)
     for make in cases:
         case = make()
         if options.k not in case.name:
@@ -192,11 +211,18 @@ def main(cases: Sequence[Callable[[], Case]], argv: Sequence[str] | None = None)
     print(table(rows))
     print(f"peak resident memory {peak_memory():.0f} MiB; numpy {np.__version__}, numba {numba.__version__}")
     if options.json:
-        machine = {
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "numpy": np.__version__,
-        }
-        record = {"machine": machine, "peak_mib": peak_memory(), "rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(record, indent=2) + "\n")
-    return 1 if any(row.reached is False for row in rows) else 0
+        record = Record(
+            script=options.json.stem,
+            rows=tuple(rows),
+            date=dt.datetime.now(dt.UTC).date().isoformat(),
+            seconds=round(time.perf_counter() - begun, 1),
+            environment=machine(),
+        )
+        write_text(options.json, records_text({record.script: record}))
+    return 1 if any(row.verdict == "missed" for row in rows) else 0
+
+
+def machine() -> dict[str, str]:
+    """Return the kind of machine and the versions, without anything that names this one."""
+    facts = describe_environment()
+    return {name: fact for name, fact in facts.items() if name not in ("commit", "platform")}

@@ -1,8 +1,8 @@
 """Temperatures in front of fused kernels beside plain attention, the explicit map and other packages.
 
-``python benchmarks/attention.py --peers`` prints ratios on one thread of the CPU, ``--memory`` the memory of
-a forward pass over 32,768 tokens, ``--cuda`` the overhead on a GPU; ``pytest benchmarks/attention.py`` times
-ours alone. In every ratio theirs / ours, one forward and backward pass.
+``python benchmarks/attention.py --peers`` prints the memory of a forward pass over 32,768 tokens, the
+overhead on a GPU where there is one, and ratios on one thread of the CPU; ``-k overhead`` chooses those of the GPU.
+``pytest benchmarks/attention.py`` times ours alone. Ratios are of a forward and a backward pass.
 
 The published code (umich-sota/selective_attention) is a fork of a training framework and cannot be imported;
 its attention is written out here: a temperature of the query by position, and the whole map.
@@ -11,9 +11,8 @@ its attention is written out here: a temperature of the query by position, and t
 from __future__ import annotations
 
 import math
-import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from mlpapers.attention import SelectiveSelfAttention, selective_attention
 from mlpapers.attention.temperature import TemperatureModule
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _harness import Case, PeerMissing, main, one_thread, peak_memory
+from _harness import Case, PeerMissing, compared, main, one_thread, peak_memory
+from _rows import Row
 
 HEADS, WIDTH = 8, 64
 
@@ -170,13 +170,19 @@ def layer_case(length: int) -> Case:
     )
 
 
-def memory() -> None:
-    """Print how much memory a forward pass over 32,768 tokens takes; the map would be 32 GiB."""
+def memory_of_a_long_input(_: bool) -> Iterator[Row]:
+    """What a forward pass over 32,768 tokens takes; the map alone would be 32 GiB. It must run first."""
     before = peak_memory()
     with one_thread(), torch.no_grad():
         inputs = Inputs(32_768)
         folded(inputs)
-    print(f"32,768 tokens forward, 8 heads of 64: {peak_memory() - before:.0f} MiB above {before:.0f} MiB")
+    yield Row(
+        what="32,768 tokens forward, 8 heads of 64, memory",
+        unit="MiB",
+        ours=peak_memory() - before,
+        target=1024.0,
+        relation="<=",
+    )
 
 
 class Block(nn.Module):
@@ -195,10 +201,8 @@ class Block(nn.Module):
         return x + self.mlp(self.norms[1](x))
 
 
-def interleaved(
-    functions: dict[str, Callable[[], Any]], base: str, turns: int = 7
-) -> dict[str, tuple[float, float]]:
-    """Return milliseconds and the ratio to `base`, medians over turns that all functions take together."""
+def interleaved(functions: dict[str, Callable[[], Any]], turns: int = 7) -> dict[str, list[float]]:
+    """Return the seconds of turns that all functions take together, on a GPU."""
     from triton.testing import do_bench
 
     for function in functions.values():
@@ -207,33 +211,31 @@ def interleaved(
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(turns):
         for name, function in functions.items():
-            times[name].append(do_bench(function, warmup=20, rep=80, return_mode="median"))
-    return {
-        name: (
-            statistics.median(found),
-            statistics.median(a / b for a, b in zip(found, times[base])),
-        )
-        for name, found in times.items()
-    }
+            times[name].append(1e-3 * do_bench(function, warmup=20, rep=80, return_mode="median"))
+    return times
 
 
-def op_rows(length: int, batch: int, heads: int, width: int) -> None:
+def op_rows(length: int, batch: int, heads: int, width: int) -> Iterator[Row]:
     inputs = Inputs(length, heads=heads, width=width, batch=batch, device="cuda", dtype=torch.bfloat16)
     compiled = torch.compile(folded, dynamic=False)
     attempts = {
         "plain": lambda: inputs.run(plain),
-        "fold, eager": lambda: inputs.run(folded),
-        "fold, compiled": lambda: inputs.run(compiled),
+        "eager": lambda: inputs.run(folded),
+        "compiled": lambda: inputs.run(compiled),
     }
     if length <= 4096:
         attempts["explicit map"] = lambda: inputs.run(explicit)
-    for name, (ms, ratio) in interleaved(attempts, "plain").items():
-        print(f"op    {length:>5}  {name:<24} {ms:8.3f} ms  {ratio:6.3f}x", flush=True)
+    times = interleaved(attempts)
+    for name in ("compiled", "eager"):
+        what = f"GPU, bfloat16: fold + attention, {name}, {length} tokens"
+        target = 1 / 1.15 if name == "compiled" and length == 8192 else None
+        yield compared(what, "torch", times[name], times["plain"], target=target)
+    if "explicit map" in times:
+        what = f"GPU, bfloat16: fold + attention, compiled, {length} tokens"
+        yield compared(what, "explicit map", times["compiled"], times["explicit map"])
 
 
-def block_rows(
-    length: int, batch: int, heads: int, width: int, kinds: tuple[str, ...] = ("compiled", "eager")
-) -> None:
+def block_rows(length: int, batch: int, heads: int, width: int) -> Iterator[Row]:
     placed: dict[str, Any] = {"device": "cuda", "dtype": torch.bfloat16}
     x = torch.randn(batch, length, heads * width, **placed).requires_grad_()
     upstream = torch.randn_like(x)
@@ -247,23 +249,30 @@ def block_rows(
         x.grad = None
         forward(x).backward(upstream)
 
-    for kind in kinds:
-        attempts = {
-            name: partial(step, torch.compile(block, dynamic=False) if kind == "compiled" else block, block)
-            for name, block in blocks.items()
-        }
-        for name, (ms, ratio) in interleaved(attempts, "plain").items():
-            print(f"block {length:>5}  {name + ', ' + kind:<24} {ms:8.3f} ms  {ratio:6.3f}x", flush=True)
+    for kind in ("compiled", "eager"):
+        times = interleaved(
+            {
+                name: partial(
+                    step, torch.compile(block, dynamic=False) if kind == "compiled" else block, block
+                )
+                for name, block in blocks.items()
+            }
+        )
+        what = f"GPU, bfloat16: transformer block, {kind}, {length} tokens"
+        target = 1 / 1.05 if kind == "compiled" and length == 8192 else None
+        yield compared(what, "no temperature", times["temperatures"], times["plain"], target=target)
 
 
-def cuda_table() -> None:
-    """Print the overhead on a GPU: bfloat16, forward and backward, 16,384 tokens in all."""
+def overhead_on_a_gpu(_: bool) -> Iterator[Row]:
+    """bfloat16, forward and backward, 16,384 tokens in all."""
+    if not torch.cuda.is_available():
+        yield Row(what="GPU, bfloat16: fold + attention", peer="torch", skipped="torch finds no CUDA device")
+        return
     heads, width, tokens = 16, 128, 16_384
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bfloat16, forward + backward")
     for length in (2048, 4096, 8192):
         torch._dynamo.reset()
-        op_rows(length, tokens // length, heads, width)
-        block_rows(length, tokens // length, heads, width)
+        yield from op_rows(length, tokens // length, heads, width)
+        yield from block_rows(length, tokens // length, heads, width)
         torch.cuda.empty_cache()
 
 
@@ -278,10 +287,4 @@ def test_fold(benchmark, length):
 
 
 if __name__ == "__main__":
-    if "--cuda" in sys.argv:
-        cuda_table()
-        sys.exit(0)
-    if "--memory" in sys.argv:
-        memory()
-        sys.exit(0)
-    sys.exit(main(CASES))
+    sys.exit(main(CASES, figures=[memory_of_a_long_input, overhead_on_a_gpu]))

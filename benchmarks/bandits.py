@@ -10,12 +10,10 @@ compared, ours at T = 100,000, theirs at horizons that they finish within second
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,8 @@ from mlpapers.bandits import (
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _harness import PeerMissing, one_thread, timed
+from _harness import PeerMissing, compared, main, one_thread, timed, version_of
+from _rows import Row, without_paths
 
 CONCAVE, INVENTORY, NETWORK = ConcaveFunctionEnv(), PricingInventoryEnv(), NetworkRevenueEnv.example(2)
 GRADIENT = InexactProximalGradient(4.0, 4.0)
@@ -159,8 +158,10 @@ def duelpy() -> tuple[int, Callable[[], Any]]:
     return horizon, run
 
 
+MABWISER = "MABWiser"
+TURNS = 3
 PEERS: dict[str, Callable[[], tuple[int, Callable[[], Any]]]] = {
-    "MABWiser": mabwiser,
+    MABWISER: mabwiser,
     "nevergrad TBPSA": nevergrad,
     "scikit-optimize": scikit_optimize,
     "SMPyBandits": smpybandits,
@@ -173,44 +174,46 @@ def simulate(name: str) -> Any:
     return policy.run(env, horizon, n_replications=R, random_state=0)
 
 
-def per_period(peers: bool, turns: int) -> list[dict[str, Any]]:
-    """Return microseconds per period: ours and, in turns with ours, the peers' with their ratios to ours."""
+def per_period(with_peers: bool) -> Iterator[Row]:
+    """Microseconds per period: ours, and in turns with ours the peers'.
+
+    MABWiser stands beside each of ours; the others beside the slowest of ours in the same turn.
+    """
     prepared: dict[str, tuple[int, Callable[[], Any]]] = {}
-    rows: list[dict[str, Any]] = []
-    for peer, prepare in PEERS.items() if peers else ():
+    missing: list[Row] = []
+    for peer, prepare in PEERS.items() if with_peers else ():
         try:
             prepared[peer] = prepare()
         except PeerMissing as reason:
-            rows.append({"what": peer, "skipped": str(reason)})
+            skipped = without_paths(str(reason))
+            missing.append(
+                Row(
+                    what="a period of our slowest policy",
+                    peer=peer,
+                    version=version_of(peer),
+                    target=1.0,
+                    skipped=skipped,
+                )
+            )
     cost: dict[str, list[float]] = {name: [] for name in [*RUNS, *prepared]}
     with one_thread():
         for name in RUNS:
             simulate(name)  # compiles
-        for _ in range(turns):
+        for _ in range(TURNS):
             for name, (_, _, horizon, R) in RUNS.items():
-                cost[name].append(1e6 * timed(partial(simulate, name))[0] / (horizon * R))
+                cost[name].append(timed(partial(simulate, name))[0] / (horizon * R))
             for peer, (horizon, run) in prepared.items():
-                cost[peer].append(1e6 * timed(run)[0] / horizon)
-    slowest = {turn: max(cost[name][turn] for name in RUNS) for turn in range(turns)}
+                cost[peer].append(timed(run)[0] / horizon)
+    slowest = [max(cost[name][turn] for name in RUNS) for turn in range(TURNS)]
     for name in RUNS:
-        row = {"what": name, "us per period": statistics.median(cost[name])}
-        if "MABWiser" in cost:
-            row["MABWiser / ours"] = statistics.median(b / a for a, b in zip(cost[name], cost["MABWiser"]))
-        rows.append(row)
+        if MABWISER in cost:
+            target = 1000.0 if name == "gradient, concave" else None
+            yield compared(f"a period of: {name}", MABWISER, cost[name], cost[MABWISER], target=target)
+        else:
+            yield Row(what=f"a period of: {name}", ours=statistics.median(cost[name]), turns=TURNS)
     for peer in prepared:
-        ratio = statistics.median(cost[peer][turn] / slowest[turn] for turn in range(turns))
-        rows.append(
-            {
-                "what": peer,
-                "us per period": statistics.median(cost[peer]),
-                "ratio to our slowest": ratio,
-                "reached": ratio > 1.0,
-            }
-        )
-    if "MABWiser" in cost:
-        ratio = next(row["MABWiser / ours"] for row in rows if row["what"] == "gradient, concave")
-        rows.append({"what": "MABWiser / gradient >= 1000", "value": ratio, "reached": ratio >= 1000.0})
-    return rows
+        yield compared("a period of our slowest policy", peer, slowest, cost[peer], target=1.0)
+    yield from missing
 
 
 def seconds(policy: BanditPolicy, env: BanditEnv, horizon: int, R: int, n_jobs: int = 1) -> float:
@@ -229,62 +232,36 @@ def seconds(policy: BanditPolicy, env: BanditEnv, horizon: int, R: int, n_jobs: 
     return min(durations)
 
 
-def targets() -> list[dict[str, Any]]:
-    """Return the seconds of whole studies beside their targets."""
+def studies(_: bool) -> Iterator[Row]:
+    """The seconds of whole studies, and how they grow."""
     network = InexactProximalGradient(25.9, 40.2, psi=EstimatedKnapsack(50.0), n_init=32)
-    limits = [
-        ("gradient, concave, 100 x 1e6", seconds(GRADIENT, CONCAVE, 10**6, 100), 0.5),
-        ("tournament k=3, concave, 100 x 1e7", seconds(TournamentLinUCB(3, 1.0), CONCAVE, 10**7, 100), 3.0),
-        ("main policy, inventory, 100 x 1e6, 2 workers", seconds(SHOP, INVENTORY, 10**6, 100, 2), 30.0),
-        ("gradient, network, 20 x 1e7", seconds(network, NETWORK, 10**7, 20), 20.0),
-        ("blind prices, network, 20 x 1e7", seconds(BlindNRM(), NETWORK, 10**7, 20), 20.0),
-    ]
+    for what, most, arguments in (
+        ("gradient, concave, 100 x 1e6", 0.5, (GRADIENT, CONCAVE, 10**6, 100)),
+        ("tournament k=3, concave, 100 x 1e7", 3.0, (TournamentLinUCB(3, 1.0), CONCAVE, 10**7, 100)),
+        ("main policy, inventory, 100 x 1e6, 2 workers", 30.0, (SHOP, INVENTORY, 10**6, 100, 2)),
+        ("gradient, network, 20 x 1e7", 20.0, (network, NETWORK, 10**7, 20)),
+        ("blind prices, network, 20 x 1e7", 20.0, (BlindNRM(), NETWORK, 10**7, 20)),
+    ):
+        yield Row(what=what, ours=seconds(*arguments), turns=3, target=most, relation="<=", note="least of 3")
     with one_thread():
-        alone = seconds(SHOP, INVENTORY, 10**6, 5) / 5
+        alone = seconds(SHOP, INVENTORY, 10**6, 5) / (5 * 10**6)
         growth = seconds(GRADIENT, CONCAVE, 10**8, 100) / seconds(GRADIENT, CONCAVE, 10**4, 100)
-    limits += [
-        ("main policy, inventory, us per period", alone, 0.15),
-        ("gradient: time at 1e8 / time at 1e4", growth, 4.0),
-    ]
-    rows = [
-        {"what": what, "value": value, "most": most, "reached": value <= most} for what, value, most in limits
-    ]
+    yield Row(what="a period of: main policy, inventory, T=1e6", ours=alone, target=0.15e-6, relation="<=")
+    yield Row(
+        what="gradient, concave: time at T=1e8 / time at 1e4", unit="", ours=growth, target=4.0, relation="<="
+    )
+
+
+def workers(_: bool) -> Iterator[Row]:
+    """How far the regrets with one and with two workers lie apart."""
     for name in ("gradient, concave", "main policy, inventory", "main policy, network"):
         policy, env, horizon, R = RUNS[name]
         one, two = (
             policy.run(env, horizon, n_replications=R, random_state=0, n_jobs=n_jobs) for n_jobs in (1, 2)
         )
-        same = np.array_equal(one.regret, two.regret) and np.array_equal(one.x_final, two.x_final)
-        rows.append({"what": f"{name}: the same with 1 and 2 workers", "reached": bool(same)})
-    return rows
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as text."""
-    lines = []
-    for row in rows:
-        line = f"{row['what']:<46}"
-        for key, value in row.items():
-            if key not in ("what", "reached"):
-                line += f"  {key} {value:.4g}" if isinstance(value, float) else f"  {key}: {value}"
-        lines.append(line + {True: "  ok", False: "  MISSED", None: ""}[row.get("reached")])
-    return "\n".join(lines)
-
-
-def main() -> int:
-    """Print everything; 1 where a target is missed."""
-    parser = argparse.ArgumentParser(description="Microseconds per period, ours and with --peers others'.")
-    parser.add_argument("--peers", action="store_true", help="run the other libraries too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to a file")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="turns")
-    options = parser.parse_args()
-    rows = per_period(options.peers, options.repeats)
-    print(table(rows), flush=True)
-    studies = targets()
-    print(table(studies))
-    if options.json:
-        options.json.write_text(json.dumps(rows + studies, indent=2) + "\n")
-    return 1 if any(row.get("reached") is False for row in rows + studies) else 0
+        gap = max(np.abs(one.regret - two.regret).max(), np.abs(one.x_final - two.x_final).max())
+        what = f"{name}: difference between 1 and 2 workers"
+        yield Row(what=what, unit="", ours=float(gap), target=0.0, relation="<=")
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -295,4 +272,4 @@ def test_run(benchmark: Any, name: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main((), figures=[per_period, studies, workers]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ from mlpapers.icl import (
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _harness import Case, main, one_thread
+from _harness import Case, compared, main, one_thread, timed
+from _rows import Row
 
 N_TASKS, N_LOOPS = 30, 5
 
@@ -83,6 +84,24 @@ def looped_by_hand() -> Callable[[], None]:
             for _ in range(N_LOOPS):
                 P = np.concatenate([given, model.predict_proba(unknown)])
                 model = MiniPFNClassifier(random_state=0).fit_soft(rows, P, [0, 1])
+            model.predict_proba(unknown)
+
+    return run
+
+
+def naive_bayes_by_hand() -> Callable[[], None]:
+    """The same with naive Bayes: each row once per class, weighted."""
+
+    def run() -> None:
+        for X, y, _, _ in tasks():
+            known = y >= 0
+            given, unknown = np.eye(2)[y[known]], X[~known]
+            model = GaussianNB().fit(X[known], y[known])
+            rows = np.concatenate([X[known], unknown])
+            for _ in range(N_LOOPS):
+                P = np.concatenate([given, model.predict_proba(unknown)])
+                row, code = np.nonzero(P > 1e-12)
+                model = GaussianNB().fit(rows[row], code, sample_weight=P[row, code])
             model.predict_proba(unknown)
 
     return run
@@ -180,11 +199,11 @@ def em_case() -> Case:
         "EM, 30 fits n=400",
         fit(GMMEMClassifier()),
         {
-            "SelfTraining(LogReg)": lambda: fit(self_training(LogisticRegression())),
-            "SelfTraining(NB)": lambda: fit(self_training(GaussianNB())),
-            "LabelSpreading(knn)": lambda: fit(LabelSpreading(kernel="knn", n_neighbors=7)),
+            "scikit-learn SelfTraining(LogReg)": lambda: fit(self_training(LogisticRegression())),
+            "scikit-learn SelfTraining(NB)": lambda: fit(self_training(GaussianNB())),
+            "scikit-learn LabelSpreading(knn)": lambda: fit(LabelSpreading(kernel="knn", n_neighbors=7)),
         },
-        {"SelfTraining(LogReg)": 50.0},
+        {"scikit-learn SelfTraining(LogReg)": 50.0},
     )
 
 
@@ -192,13 +211,21 @@ def plugin_case() -> Case:
     return Case(
         "SSPI-inf, 30 fits n=400",
         fit(SemiSupervisedPlugIn(sigma=1.0)),
-        {"SelfTraining(LogReg)": lambda: fit(self_training(LogisticRegression()))},
-        {"SelfTraining(LogReg)": 50.0},
+        {"scikit-learn SelfTraining(LogReg)": lambda: fit(self_training(LogisticRegression()))},
+        {"scikit-learn SelfTraining(LogReg)": 50.0},
     )
 
 
 def loop_case() -> Case:
     return Case("5 loops of MiniPFN", looped, {"by hand": looped_by_hand}, {"by hand": 0.95})
+
+
+def naive_bayes_case() -> Case:
+    return Case(
+        "5 loops of naive Bayes",
+        fit(LoopedClassifier(GaussianNB(), n_loops=N_LOOPS, tol=0.0)),
+        {"by hand": naive_bayes_by_hand},
+    )
 
 
 def attention_case(T: int) -> Case:
@@ -239,6 +266,7 @@ CASES = [
     em_case,
     plugin_case,
     loop_case,
+    naive_bayes_case,
     partial(attention_case, 256),
     partial(attention_case, 1024),
     partial(attention_case, 4096),
@@ -256,29 +284,36 @@ def test_speed(benchmark, make):
         benchmark(case.ours)
 
 
-def slope() -> float:
+def attention_exponent(_: bool) -> Iterator[Row]:
     """Exponent of the time of attention in the number of rows, 512 to 8192."""
-    from _harness import timed
-
     lengths = 512 * 2 ** np.arange(5)
     with one_thread():
         seconds = [min(timed(partial(attend, int(T), 64))[0] for _ in range(20)) for T in lengths]
-    return float(np.polyfit(np.log(lengths), np.log(seconds), 1)[0])
+    exponent = float(np.polyfit(np.log(lengths), np.log(seconds), 1)[0])
+    what = "linear attention, exponent of time in T"
+    yield Row(what=what, unit="", ours=exponent, target=1.15, relation="<=", note="least of 20")
+
+
+def errors(with_peers: bool) -> Iterator[Row]:
+    """Test errors on the thirty mixtures."""
+    ours = {
+        "EM": GMMEMClassifier(),
+        "SSPI-inf": SemiSupervisedPlugIn(sigma=1.0),
+        "looped NB": LoopedClassifier(GaussianNB(), selection="last"),
+    }
+    peers = {
+        "scikit-learn SelfTraining(LogReg)": self_training(LogisticRegression()),
+        "scikit-learn SelfTraining(NB)": self_training(GaussianNB()),
+        "scikit-learn LabelSpreading(knn)": LabelSpreading(kernel="knn", n_neighbors=7),
+    }
+    theirs = {name: error(model) for name, model in peers.items()} if with_peers else {}
+    for name, model in ours.items():
+        found = error(model)
+        for peer, value in theirs.items():
+            yield compared(f"test error of {name}", peer, [found], [value], unit="")
+        if not theirs:
+            yield Row(what=f"test error of {name}", unit="", ours=found)
 
 
 if __name__ == "__main__":
-    status = main(CASES)
-    exponent = slope()
-    print(f"attention: time ~ T^{exponent:.2f} (target 0.9 to 1.15)")
-    if "--peers" in sys.argv:
-        models = {
-            "EM": GMMEMClassifier(),
-            "SSPI-inf": SemiSupervisedPlugIn(sigma=1.0),
-            "SelfTraining(LogReg)": self_training(LogisticRegression()),
-            "SelfTraining(NB)": self_training(GaussianNB()),
-            "looped NB": LoopedClassifier(GaussianNB(), selection="last"),
-            "LabelSpreading(knn)": LabelSpreading(kernel="knn", n_neighbors=7),
-        }
-        for name, model in models.items():
-            print(f"error of {name}: {error(model):.4f}")
-    raise SystemExit(status or int(not 0.9 <= exponent <= 1.15))
+    sys.exit(main(CASES, figures=[attention_exponent, errors]))

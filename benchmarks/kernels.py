@@ -1,19 +1,25 @@
 """Generated kernels beside PyTorch eager and torch.compile: the same inputs, interleaved rounds.
 
-Run it on an idle machine::
-
-    python benchmarks/kernels.py [--tasks softmax,relu] [--rounds 21] [--no-compile]
+``python benchmarks/kernels.py --peers`` prints ratios of seconds; torch.compile stands beside only with
+``--peers``, for it takes a minute or two to compile.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from mlpapers.kernels.claims._suite import NAMES, speed_task
 from mlpapers.kernels.claims._timing import measure
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _harness import main, version_of
+from _rows import Row
+
+ROUNDS = 21
 
 
 def interval(ratios: np.ndarray, n_resamples: int = 2000) -> tuple[float, float]:
@@ -25,29 +31,42 @@ def interval(ratios: np.ndarray, n_resamples: int = 2000) -> tuple[float, float]
     return float(low), float(high)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", default=",".join(NAMES))
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--no-compile", action="store_true")
-    options = parser.parse_args()
-    rows = []
-    for name in options.tasks.split(","):
-        rows.append(measure(speed_task(name), options.rounds, compiled=not options.no_compile))
-        print(
-            " ".join(f"{k}={v:.2f}" if isinstance(v, float) else str(v) for k, v in rows[-1].items()),
-            flush=True,
-        )
-    table = pd.DataFrame(rows)
-    for column in ("speedup", "compile_speedup"):
-        if column in table:
-            ratios = table[column].to_numpy()
-            low, high = interval(ratios)
-            print(
-                f"{column}: geometric mean {np.exp(np.log(ratios).mean()):.2f} [{low:.2f}, {high:.2f}], "
-                f"smallest {ratios.min():.2f}, above 1 in {(ratios > 1).sum()} of {len(ratios)}"
+def tasks(with_peers: bool) -> Iterator[Row]:
+    """Every task beside eager and, with peers, torch.compile; then the geometric means."""
+    ratios: dict[str, list[float]] = {"torch eager": [], "torch compile": []}
+    for name in NAMES:
+        found = measure(speed_task(name), ROUNDS, compiled=with_peers)
+        ours, eager = 1e-3 * found["kernel_ms"], 1e-3 * found["eager_ms"]
+        speedups = {"torch eager": found["speedup"]}
+        if with_peers:
+            speedups["torch compile"] = found["speedup"] / found["compile_speedup"]
+        for peer, ratio in speedups.items():
+            ratios[peer].append(ratio)
+            yield Row(
+                what=name,
+                peer=peer,
+                version=version_of(peer),
+                ours=ours,
+                theirs=eager if peer == "torch eager" else ratio * ours,
+                ratio=ratio,
+                turns=ROUNDS,
+                note=found["templates"],
+            )
+    for peer, found_ratios in ratios.items():
+        if found_ratios:
+            values = np.array(found_ratios)
+            low, high = interval(values)
+            yield Row(
+                what=f"geometric mean over {len(values)} tasks",
+                peer=peer,
+                version=version_of(peer),
+                ratio=float(np.exp(np.log(values).mean())),
+                low=low,
+                high=high,
+                turns=len(values),
+                note=f"95% interval; smallest {values.min():.2f}, above 1 in {(values > 1).sum()}",
             )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main((), figures=[tasks]))

@@ -1,14 +1,14 @@
 """Queries and seconds beside copt, CMA-ES and nevergrad at equal queries, and what a query costs.
 
-``python benchmarks/optim.py --peers`` prints ratios of seconds, then f of each at the same budget;
-``pytest benchmarks/optim.py`` times ours alone. Peers: ``pip install copt cma nevergrad``.
+``python benchmarks/optim.py --peers`` prints f of each at the same budget, and ratios of seconds;
+``pytest benchmarks/optim.py`` times ours alone. Peers: ``make peers``.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from mlpapers.optim import (
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _harness import Case, PeerMissing, main, one_thread, timed
+from _harness import Case, PeerMissing, compared, main, one_thread, timed
+from _rows import Row, without_paths
 
 BUDGET = 3060 * 2000
 
@@ -191,37 +192,52 @@ CASES = [
     lambda: Case(
         "LMO nuclear 1000x500",
         lmo_nuclear,
-        {"svds": svds_one},
-        targets={"svds": 1.0 / 1.2},
-        tolerances={"svds": 1e-8},
+        {"scipy svds": svds_one},
+        targets={"scipy svds": 1.0 / 1.2},
+        tolerances={"scipy svds": 1e-8},
         repeats=3,
     ),
 ]
 
 
-def report_values() -> None:
-    """Print f at equal queries."""
-    reached = {"dvr": solve(), "dvr, 10 n d": solve(budget=10 * 2000 * 50), "auto": solve("auto")}
-    for name, prepare in {"copt (gradients)": copt, "cma": cma, "nevergrad": nevergrad}.items():
+def values_at_equal_queries(with_peers: bool) -> Iterator[Row]:
+    """How far each ends above the best of all; copt has gradients, as many as 10 n d queries pay for."""
+    what = "logistic n=2000 d=50, f above the best"
+    ours = {"dvr": solve(), "auto": solve("auto"), "dvr, 10 n d queries": solve(budget=10 * 2000 * 50)}
+    theirs: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    for name, prepare in {"cma": cma, "nevergrad": nevergrad, "copt": copt}.items() if with_peers else ():
         try:
-            reached[name] = prepare()()
+            theirs[name] = float(prepare()()[0])
         except PeerMissing as reason:
-            print(f"{name}: skipped: {reason}")
-    best = min(float(value[0]) for value in reached.values())
-    for name, value in reached.items():
-        print(f"{name:<18} f above the best {float(value[0]) - best:.2e}")
+            missing[name] = without_paths(str(reason))
+    values = {name: float(value[0]) for name, value in ours.items()}
+    best = min([*values.values(), *theirs.values()])
+    for name, value in values.items():
+        beside = [peer for peer in theirs if (peer == "copt") == ("10 n d" in name)]
+        for peer in beside:
+            yield compared(f"{what}: {name}", peer, [value - best], [theirs[peer] - best], unit="")
+        if not beside:
+            yield Row(what=f"{what}: {name}", unit="", ours=value - best)
+    for name, reason in missing.items():
+        yield Row(what=what, peer=name, skipped=reason)
 
 
-def report_growth() -> None:
-    """Print seconds and queries per second of growing budgets on a sparse problem."""
+def growth(_: bool) -> Iterator[Row]:
+    """Seconds of growing budgets on a sparse problem, and the exponent between the last two."""
     A, y, _ = make_sparse_logistic(5000, 500, random_state=0)
     total = LinearFiniteSum(A, y, "logistic")
+    durations = []
     for budget in (10**5, 10**6, 10**7):
         with one_thread():
             seconds, _ = timed(
                 lambda: minimize_fw_zo(total, None, L1Ball(10.0), max_queries=budget, random_state=0)  # noqa: B023
             )
-        print(f"sparse, {budget:>9} queries: {seconds:.3f} s, {budget / seconds:.2e} queries/s")
+        durations.append(seconds)
+        note = f"{budget / seconds:.2e} queries/s"
+        yield Row(what=f"sparse logistic n=5000 d=500, {budget:.0e} queries", ours=seconds, note=note)
+    exponent = float(np.log10(durations[-1] / durations[-2]))
+    yield Row(what="sparse logistic, exponent of time in queries, 1e6 to 1e7", unit="", ours=exponent)
 
 
 @pytest.mark.parametrize("method", ["dvr", "auto", "fd"])
@@ -236,8 +252,4 @@ def test_pair_oracle(benchmark: Any) -> None:
 
 
 if __name__ == "__main__":
-    code = main(CASES)
-    if "--peers" in sys.argv:
-        report_values()
-        report_growth()
-    sys.exit(code)
+    sys.exit(main(CASES, figures=[values_at_equal_queries, growth]))

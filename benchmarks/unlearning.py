@@ -6,12 +6,13 @@ alone.
 certified-removal (facebookresearch, research code for CUDA) cannot be imported; its method is written out
 here: one row at a time, the Hessian of all retained rows anew for every removal, float32, and a spectral norm
 by 20 power iterations, which under-estimates it and therefore gives no bound. erasus is compared by where it
-ends, where it is installed (``pip install --no-deps erasus``).
+ends, where it is installed (``make peers``).
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import sys
 import tempfile
@@ -29,7 +30,8 @@ from sklearn.linear_model import LogisticRegression
 from mlpapers.unlearning import DeletionLog, DVWUClassifier
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _harness import Case, main, one_thread
+from _harness import Case, compared, main, one_thread, timed
+from _rows import Row, without_paths
 
 N, D = 100_000, 100
 # Far above need, so that fast steps are timed; the sequence of deletions has the ordinary budget.
@@ -147,8 +149,8 @@ def fit_case() -> Case:
     return Case(
         "fit 1e5 rows, d=100",
         lambda: ours.fit(X, y),
-        {"newton-cholesky": newton_retraining},
-        {"newton-cholesky": 1 / 1.5},
+        {"scikit-learn newton-cholesky": newton_retraining},
+        {"scikit-learn newton-cholesky": 1 / 1.5},
         repeats=5,
     )
 
@@ -164,8 +166,8 @@ def size_case() -> Case:
     )
 
 
-def width_exponents() -> bool:
-    """Print how the time of one request grows with d, and return whether it grows as it may.
+def width_exponents(_: bool) -> Iterator[Row]:
+    """How the time of one request grows with d.
 
     Up to d = 512 the Hessian is factorised anew, O(d^3); from there on its factor is downdated, O(k d^2).
     """
@@ -175,22 +177,22 @@ def width_exponents() -> bool:
         durations: dict[int, list[float]] = {d: [] for d in widths}
         for _ in range(15):
             for d, request in requests.items():
-                started = time.perf_counter()
-                request()
-                durations[d].append(time.perf_counter() - started)
+                durations[d].append(timed(request)[0])
     seconds = {d: float(np.median(times[1:])) for d, times in durations.items()}
-    print("one request: " + ", ".join(f"d={d} {1e3 * seconds[d]:.2f} ms" for d in widths))
-    reached = True
     for chosen, target in ((widths[:2], 3.0), (widths[1:], 2.2)):
         exponent = float(np.polyfit(np.log(chosen), np.log([seconds[d] for d in chosen]), 1)[0])
-        reached &= exponent <= target
-        word = "ok" if exponent <= target else "MISSED"
-        print(f"exponent in d from {chosen[0]} to {chosen[-1]}: {exponent:.2f} (at most {target})  {word}")
-    return reached
+        yield Row(
+            what=f"one request, exponent of time in d from {chosen[0]} to {chosen[-1]}",
+            unit="",
+            ours=exponent,
+            target=target,
+            relation="<=",
+            note=", ".join(f"d={d} {1e3 * seconds[d]:.2f} ms" for d in chosen),
+        )
 
 
-def log_figures() -> bool:
-    """Print the time of an append without waiting for the disk, and of reading 1e4 records back, checked."""
+def log_figures(_: bool) -> Iterator[Row]:
+    """The time of an append without waiting for the disk, and of reading 1e4 records back, checked."""
     fsync, os.fsync = os.fsync, lambda _: None
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -201,33 +203,34 @@ def log_figures() -> bool:
                 log.append("request", request_id=f"r{person}", indices=[person])
                 log.append("commit", request_id=f"r{person}", indices=[person], params_digest="0" * 64)
             append = (time.perf_counter() - started) / 10_000
-            started = time.perf_counter()
-            report = DeletionLog(log.path).verify()
-            reading = time.perf_counter() - started
+            reading, report = timed(DeletionLog(log.path).verify)
     finally:
         os.fsync = fsync
-    reached = append <= 1e-3 and reading < 1.0 and report.ok
-    word = "ok" if reached else "MISSED"
-    print(f"log: append {1e3 * append:.3f} ms (at most 1), 1e4 records in {reading:.2f} s (below 1)  {word}")
-    return reached
+    if not report.ok:
+        raise RuntimeError("the log that was just written does not verify")
+    yield Row(what="deletion log, one append without fsync", ours=append, target=1e-3, relation="<=")
+    yield Row(what="deletion log, 1e4 records read and verified", ours=reading, target=1.0, relation="<=")
 
 
-def beside_erasus() -> None:
-    """Print how near retraining erasus' strategies end, and ours, on a linear model and on networks.
+def beside_erasus(with_peers: bool) -> list[Row]:
+    """How near retraining erasus' strategies end, and ours, on a linear model and on networks.
 
     Speed says nothing here: the two do not compute the same. Strategies have their default options, but for
     the learning rate of gradient ascent, which is ours.
     """
+    if not with_peers:
+        return []
     try:
         from erasus.strategies.data_methods.certified_removal import CertifiedRemovalStrategy
         from erasus.strategies.gradient_methods.gradient_ascent import GradientAscentStrategy
         from erasus.strategies.gradient_methods.weighted_gradient_ascent import WGAStrategy
     except ImportError as reason:
-        print(f"erasus: skipped ({reason})")
-        return
-    linear_beside(CertifiedRemovalStrategy())
+        return [Row(what="distance to retraining", peer="erasus", skipped=without_paths(str(reason)))]
     wga, ascent = WGAStrategy(), GradientAscentStrategy(lr=0.05)
-    networks_beside({"erasus wga": wga, "erasus gradient_ascent": ascent})
+    return [
+        linear_beside(CertifiedRemovalStrategy()),
+        *networks_beside({"erasus WGA": wga, "erasus gradient ascent": ascent}),
+    ]
 
 
 def loader(rows: Any, batch_size: int) -> Any:
@@ -241,8 +244,8 @@ def loader(rows: Any, batch_size: int) -> Any:
     )
 
 
-def linear_beside(strategy: Any) -> None:
-    """Print distances to the retrained parameters: 2000 rows of 20 columns, 100 forgotten."""
+def linear_beside(strategy: Any) -> Row:
+    """Distances to the retrained parameters: 2000 rows of 20 columns, 100 forgotten."""
     import torch
 
     X, y = problem(2000, 20)
@@ -259,17 +262,21 @@ def linear_beside(strategy: Any) -> None:
     moved = strategy.unlearn(network, forget, retain)[0].weight.detach().numpy()
     model.unlearn(np.arange(100))
     retrained = model.retrain().coef_[0]
-    distances = {
-        "before": theta,
-        "erasus certified_removal": moved[1] - moved[0],
-        "one Newton step": model.coef_[0],
-    }
-    found = ", ".join(f"{name} {np.linalg.norm(v - retrained):.2g}" for name, v in distances.items())
-    print(f"distance to retraining, linear model: {found}")
+    before, theirs, ours = (
+        float(np.linalg.norm(found - retrained)) for found in (theta, moved[1] - moved[0], model.coef_[0])
+    )
+    return compared(
+        "parameters after one step on a linear model, distance to retraining",
+        "erasus certified removal",
+        [ours],
+        [theirs],
+        unit="",
+        note=f"before the step {before:.2g}",
+    )
 
 
-def networks_beside(strategies: dict[str, Any]) -> None:
-    """Print test accuracies at the retrained networks' forget loss, or after 60 epochs: noisy digits."""
+def networks_beside(strategies: dict[str, Any]) -> Iterator[Row]:
+    """Test errors at the retrained networks' forget loss, or after 60 epochs: noisy digits."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -298,9 +305,18 @@ def networks_beside(strategies: dict[str, Any]) -> None:
             run = setting.unlearn(variant, lr=0.05, **options)
             scores = run["accuracy"], setting.target + run["gap"], setting.target
             found.setdefault(name, []).append(scores)
-    for name, runs in found.items():
-        accuracy, loss, target = np.mean(runs, axis=0)
-        print(f"{name}: test accuracy {accuracy:.1f} %, forget loss {loss:.2f} of {target:.2f}")
+    means = {name: np.mean(runs, axis=0) for name, runs in found.items()}
+    for ours, theirs in itertools.product([name for name in means if name not in strategies], strategies):
+        accuracy, loss, target = means[ours]
+        their_accuracy, their_loss, _ = means[theirs]
+        yield compared(
+            f"networks on noisy digits, test error: {ours}",
+            theirs,
+            [100.0 - accuracy],
+            [100.0 - their_accuracy],
+            unit="%",
+            note=f"forget loss ours {loss:.2f}, theirs {their_loss:.2f}, retrained {target:.2f}",
+        )
 
 
 CASES = [*(partial(request_case, k) for k in (1, 10, 100, 1000)), sequence_case, fit_case, size_case]
@@ -313,9 +329,4 @@ def test_request(benchmark, k):
 
 
 if __name__ == "__main__":
-    status = main(CASES)
-    if "-k" not in sys.argv:
-        status |= not (width_exponents() & log_figures())
-        if "--peers" in sys.argv:
-            beside_erasus()
-    sys.exit(status)
+    sys.exit(main(CASES, figures=[width_exponents, log_figures, beside_erasus]))

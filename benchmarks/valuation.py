@@ -2,7 +2,7 @@
 
 ``python benchmarks/valuation.py --peers`` prints ratios, then how time grows with both sets of points;
 ``pytest benchmarks/valuation.py`` times ours alone.
-Peers: ``pip install --no-deps -r requirements-peers.txt``.
+Peers: ``make peers``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import statistics
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from mlpapers.valuation import KNNShapley
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _harness import Case, PeerMissing, main, one_thread, timed
+from _rows import Row
 
 N_NEIGHBORS = 5
 
@@ -241,21 +242,22 @@ def growth(sizes: tuple[tuple[int, int], ...], repeats: int = 3) -> tuple[float,
     return whole, np.median([np.diff(turn) / np.diff(scale) for turn in turns], axis=0).tolist()
 
 
-def print_growth() -> bool:
-    """Print the exponents in the numbers of training and validation points; whether both are low enough."""
-    reached = True
+def growth_exponents(_: bool) -> Iterator[Row]:
+    """How the time grows with the numbers of training and of validation points."""
     for name, sizes, most in (
         ("n, m=64", tuple((n, 64) for n in (10_000, 100_000, 1_000_000)), 1.15),
         ("m, n=100000", tuple((100_000, m) for m in (50, 200, 800)), 1.05),
     ):
         exponent, steps = growth(sizes)
-        verdict = "ok" if exponent <= most else "MISSED"
         by_step = ", ".join(f"{step:.2f}" for step in steps)
-        print(
-            f"time grows with {name}: exponent {exponent:.2f} (by step {by_step}), at most {most}  {verdict}"
+        yield Row(
+            what=f"KNN-Shapley, exponent of time in {name}",
+            unit="",
+            ours=exponent,
+            target=most,
+            relation="<=",
+            note=f"by step {by_step}",
         )
-        reached = reached and exponent <= most
-    return reached
 
 
 CASES: tuple[Callable[[], Case], ...] = (
@@ -291,7 +293,4 @@ def test_asymmetric(benchmark: Any, n: int, m: int) -> None:
 
 
 if __name__ == "__main__":
-    status = main(CASES)
-    if not any(argument.startswith("-k") for argument in sys.argv[1:]):
-        status = status if print_growth() else 1
-    sys.exit(status)
+    sys.exit(main(CASES, figures=[growth_exponents]))

@@ -1,7 +1,7 @@
 """Monte Carlo values of models against refits, pyDVL's permutation sampler, and one process.
 
 ``python benchmarks/valuation_models.py --peers`` prints ratios; ``pytest benchmarks/valuation_models.py``
-times ours alone. Peers: ``pip install --no-deps -r requirements-peers.txt``.
+times ours alone. Peers: ``make peers``.
 """
 
 from __future__ import annotations

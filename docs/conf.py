@@ -33,6 +33,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "api",
     "claims",
+    "timings",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_ext", "gallery/**/*.ipynb", "gallery/**/*.py"]

@@ -6,27 +6,13 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
+from tabular import paragraph, table
 
 from mlpapers.core.paper import Claim, Paper, find_paper, papers
 
 
-def _paragraph(text: str, *more: nodes.Node) -> nodes.paragraph:
-    return nodes.paragraph("", "", nodes.Text(text), *more)
-
-
-def _table(header: list[str], rows: list[list[nodes.Node]], widths: list[int], css: str) -> nodes.table:
-    group = nodes.tgroup(cols=len(header))
-    group += [nodes.colspec(colwidth=width) for width in widths]
-    head, body = nodes.thead(), nodes.tbody()
-    head += nodes.row("", *(nodes.entry("", _paragraph(title)) for title in header))
-    for cells in rows:
-        body += nodes.row("", *(nodes.entry("", cell) for cell in cells))
-    group += [head, body]
-    return nodes.table("", group, classes=[css, "colwidths-given"])
-
-
 def _claim_row(claim: Claim) -> list[nodes.Node]:
-    statement = nodes.container("", _paragraph(claim.statement))
+    statement = nodes.container("", paragraph(claim.statement))
     needs = [name.removeprefix("package:") for name in claim.requires]
     remarks = [f"needs {', '.join(needs)}"] if needs else []
     remarks += ["asserts speed: runs alone"] if claim.timed else []
@@ -34,7 +20,7 @@ def _claim_row(claim: Claim) -> list[nodes.Node]:
         statement += nodes.paragraph("", "; ".join(remarks), classes=["claim-remark"])
     if claim.known_miss is not None:
         statement += nodes.paragraph("", f"Does not hold: {claim.known_miss}", classes=["claim-miss"])
-    return [nodes.paragraph("", "", nodes.literal("", claim.name)), statement, _paragraph(claim.source)]
+    return [nodes.paragraph("", "", nodes.literal("", claim.name)), statement, paragraph(claim.source)]
 
 
 class _RegistryDirective(SphinxDirective):
@@ -55,7 +41,7 @@ class ClaimsDirective(_RegistryDirective):
         if not paper.claims:
             raise self.error(f"the paper {paper.key} registers no claims")
         rows = [_claim_row(claim) for claim in paper.claims]
-        return [_table(["claim", "statement", "in the paper"], rows, [10, 65, 25], "claims-table")]
+        return [table(["claim", "statement", "in the paper"], rows, [10, 65, 25], "claims-table")]
 
 
 class CitationDirective(_RegistryDirective):
@@ -88,8 +74,8 @@ class PapersDirective(SphinxDirective):
             held = f"{len(paper.claims) - missed} of {len(paper.claims)}"
             title = nodes.paragraph("", "", *link, nodes.Text(f", {paper.authors[0]} et al., {paper.year}"))
             package = nodes.paragraph("", "", nodes.literal("", paper.package))
-            rows.append([title, package, _paragraph(held)])
-        return [_table(["paper", "package", "claims that hold"], rows, [60, 22, 18], "papers-table")]
+            rows.append([title, package, paragraph(held)])
+        return [table(["paper", "package", "claims that hold"], rows, [60, 22, 18], "papers-table")]
 
 
 def _outdated(_app: Sphinx, env: BuildEnvironment, *_: set[str]) -> list[str]:
