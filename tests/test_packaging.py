@@ -107,7 +107,7 @@ def test_type_checkers_see_the_names_that_run_time_sees(package):
 
 
 def test_the_command_and_the_pytest_plugin_are_registered():
-    assert PROJECT["scripts"] == {"mlpapers": "mlpapers.cli:main"}
+    assert PROJECT["scripts"] == {"mlpapers": "mlpapers.__main__:main"}
     for target in [*PROJECT["scripts"].values(), *PROJECT["entry-points"]["pytest11"].values()]:
         module, _, attribute = target.partition(":")
         assert hasattr(importlib.import_module(module), attribute or "__name__")

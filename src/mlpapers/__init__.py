@@ -3,8 +3,11 @@
 from typing import TYPE_CHECKING
 
 from mlpapers.core._lazy import attach
+from mlpapers.core._numba_cache import ensure_numba_cache
 
 __version__ = "0.1.0"
+
+ensure_numba_cache()
 
 if TYPE_CHECKING:
     from mlpapers import attention as attention

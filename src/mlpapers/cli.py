@@ -1,12 +1,14 @@
 """The command ``mlpapers``: parses, calls the library, prints.
 
 Results go to stdout, progress and messages to stderr. The exit status is 0 where all is well, 1 where a claim
-fails or raises, 2 on wrong usage, and 130 where the user interrupts.
+fails or raises, 2 on wrong usage, 3 where a file or the output cannot be read or written, 130 where the user
+interrupts.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 # of its commands, or the help, is asked for, and should import nothing heavy itself.
 COMMAND_GROUPS: dict[str, str] = {"kernels": "mlpapers.kernels.commands"}
 
+_UNWRITABLE = 3
 _INTERRUPTED = 130
 
 
@@ -41,6 +44,19 @@ class _Commands(TyperGroup):
         group = typer.main.get_command(importlib.import_module(COMMAND_GROUPS[cmd_name]).app)
         group.name = cmd_name
         return group
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; what the machine or the user stops ends with a line that says so, and a status."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(_INTERRUPTED) from None
+        except OSError as error:
+            # A reader that wants no more (`| head`), and errors of a network, which have no number: typer's.
+            if error.errno is None or error.errno == errno.EPIPE:
+                raise
+            raise typer.Exit(_report(error)) from None
 
 
 app = typer.Typer(
@@ -59,6 +75,22 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing e
 def main() -> None:
     """Run the command; the entry point of the distribution."""
     app(prog_name="mlpapers")
+
+
+def _report(error: OSError) -> int:
+    """Say what could not be read or written, and return the exit status."""
+    if error.filename is None:
+        _abandon_stdout()
+    typer.echo(f"Error: {error.filename or 'the output'}: {error.strerror}", err=True)
+    return _UNWRITABLE
+
+
+def _abandon_stdout() -> None:
+    """Drop what a full disk did not take, which Python would else try to write again when it ends."""
+    if sys.stdout is sys.__stdout__:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
 
 
 def _print_version(wanted: bool) -> None:
@@ -172,7 +204,8 @@ def reproduce(
     """Run the claims of papers again and write a report.
 
     Exit status: 0 where every claim that ran holds or is a declared known miss, 1 where one fails or raises,
-    2 on wrong usage, 130 after Ctrl-C. The same command goes on where an interrupted run stopped.
+    2 on wrong usage, 3 where the report cannot be written or another run works in its folder, 130 after
+    Ctrl-C. The same command goes on where an interrupted run stopped.
     """
     from mlpapers.core.paper import find_claims
     from mlpapers.core.reproduce import reproduce as run_claims
@@ -193,10 +226,16 @@ def reproduce(
                 on_outcome=on_outcome,
             )
     except KeyboardInterrupt:
-        again = " without --no-resume" if no_resume else ""
-        typer.echo(f"Interrupted. Finished claims are kept in {out}{os.sep}.", err=True)
-        typer.echo(f"The same command{again} goes on from there.", err=True)
+        typer.echo("Interrupted.", err=True)
+        _say_how_to_go_on(out, no_resume)
         raise typer.Exit(_INTERRUPTED) from None
+    except OSError as error:
+        if error.errno is None:
+            raise
+        status = _report(error)
+        if error.errno != errno.EAGAIN and any((out / "claims").glob("*/*.json")):
+            _say_how_to_go_on(out, no_resume)
+        raise typer.Exit(status) from None
     typer.echo(report.to_json() if as_json else report.summary())
     typer.echo(f"Report: {out / 'index.html'}", err=as_json)
     raise typer.Exit(0 if report.ok(strict) else 1)
@@ -246,7 +285,11 @@ def new(
             standalone=standalone,
         )
         paper.write()
-    except (ValueError, FileExistsError) as error:
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    except FileExistsError as error:
+        if error.errno is not None:  # made by somebody else in this very moment
+            raise
         raise typer.BadParameter(str(error)) from None
     for path in paper.files:
         typer.echo(f"created {path}")
@@ -256,6 +299,12 @@ def new(
         typer.echo(f"Add by hand to {note}", err=True)
     for step in paper.next_steps:
         typer.echo(f"next: {step}", err=True)
+
+
+def _say_how_to_go_on(out: Path, no_resume: bool) -> None:
+    again = " without --no-resume" if no_resume else ""
+    typer.echo(f"Finished claims are kept in {out}{os.sep}.", err=True)
+    typer.echo(f"The same command{again} goes on from there.", err=True)
 
 
 def _find_paper(key: str) -> Paper:
@@ -351,7 +400,9 @@ def _progress() -> Iterator[Callable[[ClaimOutcome, int, int], None]]:
         def show_outcome(outcome: ClaimOutcome, done: int, total: int) -> None:
             style = "bold red" if outcome.state in FAILURES else "yellow" if outcome.known_miss else None
             line = f"{outcome.state:<10}  {outcome.id}  {outcome.seconds:.1f} s"
-            console.print(line, style=style, soft_wrap=True)
-            bar.update(task, completed=done, total=total)
+            # A log on a full disk is no reason to stop a run of hours.
+            with contextlib.suppress(OSError):
+                console.print(line, style=style, soft_wrap=True)
+                bar.update(task, completed=done, total=total)
 
         yield show_outcome

@@ -12,7 +12,7 @@ import mlpapers
 from mlpapers._scaffold import rendering
 from mlpapers._scaffold.checkout import add_lazy_name, add_to_layers, find_checkout, paper_packages
 from mlpapers._scaffold.names import EXAMPLE, Citation, check_key, check_line, check_package, check_top_level
-from mlpapers.core._files import write_text
+from mlpapers.core._files import naming, write_text
 
 # Template -> file; both are formatted with the names of the paper.
 _SHARED = {
@@ -71,24 +71,40 @@ class NewPaper:
         ------
         FileExistsError
             Where a new file is there already; nothing is written then, and the error names all of them.
+        OSError
+            Where something cannot be written; everything is then as it was.
         """
         existing = [str(path) for path in self.files if path.exists()]
         if existing:
             raise FileExistsError(f"nothing was written, these files exist: {', '.join(existing)}")
+        before = {path: path.read_text(encoding="utf-8") for path in self.edits}
+        folders = {folder for path in self.files for folder in path.parents if not folder.exists()}
         written: list[Path] = []
         try:
             for path, text in self.files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("x", encoding="utf-8") as file:
+                with naming(path), path.open("x", encoding="utf-8") as file:
                     written.append(path)
                     file.write(text)
             for path, text in self.edits.items():
                 write_text(path, text)
         except BaseException:
-            for path in written:
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            _take_back(written, folders, before)
             raise
+
+
+def _take_back(written: list[Path], folders: set[Path], before: dict[Path, str]) -> None:
+    """Remove what was made and restore what was changed; where the system refuses, it stays."""
+    for path in written:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    for path, text in before.items():
+        with contextlib.suppress(OSError):
+            if path.read_text(encoding="utf-8") != text:
+                write_text(path, text)
 
 
 def plan_paper(

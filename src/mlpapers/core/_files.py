@@ -11,21 +11,40 @@ from typing import IO
 
 
 @contextlib.contextmanager
+def naming(path: str | os.PathLike[str], *others: str) -> Iterator[None]:
+    """Let an error of the operating system name `path` where it names nothing, or one of `others`.
+
+    A full disk shows when the bytes are written, and then the error knows no name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and (error.filename is None or error.filename in others):
+            error.filename = os.fspath(path)
+        raise
+
+
+@contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on success flush it to disk and rename it to `path`."""
     target = Path(path)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    try:
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    except OSError as error:
+        error.filename = os.fspath(target)  # the name of the temporary file would say nothing
+        raise
     part = Path(name)
     try:
-        with os.fdopen(descriptor, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; the result gets the permissions an ordinary open() would give.
-        mask = os.umask(0)
-        os.umask(mask)
-        part.chmod(0o666 & ~mask)
-        part.replace(target)
+        with naming(target, name):
+            with os.fdopen(descriptor, "w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            # mkstemp makes files private; the result gets the permissions an ordinary open() would give.
+            mask = os.umask(0)
+            os.umask(mask)
+            part.chmod(0o666 & ~mask)
+            part.replace(target)
     except BaseException:
         part.unlink(missing_ok=True)
         raise

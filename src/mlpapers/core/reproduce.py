@@ -14,6 +14,7 @@ from typing import Any
 from mlpapers.core import paper
 from mlpapers.core._evidence import EvidenceKey, EvidenceStore, cache_directory, claim_package, source_hash
 from mlpapers.core._figure import draw_svg
+from mlpapers.core._lock import only_process
 from mlpapers.core._table import ClaimTable
 from mlpapers.core._task import ClaimTask
 from mlpapers.core.environment import count_cores, describe_environment
@@ -69,6 +70,10 @@ def reproduce(
     ------
     ValueError
         For an unknown claim or scale, a negative seed, or two claims with one id.
+    BlockingIOError
+        Where another process runs claims in the folder `out`.
+    OSError
+        Where the folder cannot be written; finished claims stay.
 
     Notes
     -----
@@ -84,8 +89,26 @@ def reproduce(
     seed = check_int("seed", seed, minimum=0)
     resume = check_bool("resume", resume)
     selected = _select(claims)
-    folder = None if out is None else Path(out)
-    store = EvidenceStore.open(cache_directory() if folder is None else folder / "claims")
+    if out is None:
+        return _reproduce(selected, scale, n_jobs, seed, cache_directory(), resume, on_outcome)
+    evidence = Path(out, "claims")
+    evidence.mkdir(parents=True, exist_ok=True)
+    with only_process(evidence):
+        report = _reproduce(selected, scale, n_jobs, seed, evidence, resume, on_outcome)
+        report.write_html(Path(out, "index.html"))
+    return report
+
+
+def _reproduce(
+    selected: list[Claim],
+    scale: Scale,
+    n_jobs: int | None,
+    seed: int,
+    evidence: Path,
+    resume: bool,
+    on_outcome: ProgressHook | None,
+) -> Report:
+    store = EvidenceStore.open(evidence)
     tasks = _make_tasks(selected, scale, seed)
     outcomes: dict[str, ClaimOutcome] = {}
 
@@ -116,16 +139,13 @@ def reproduce(
         if task.claim.timed:
             record(task, worker([task])[0])
 
-    report = Report(
+    return Report(
         outcomes=tuple(outcomes[claim.id] for claim in selected),
         scale=scale,
         seed=seed,
         environment=describe_environment(),
         papers=_describe_papers(selected),
     )
-    if folder is not None:
-        report.write_html(folder / "index.html")
-    return report
 
 
 @dataclass(frozen=True)
