@@ -6,14 +6,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from mlpapers.testing import all_estimators, contract_checks, make_example
 
 # Qualified class name -> {check: why it cannot hold}. A check that passes all the same fails the test.
-# Where rows are sampled and a budget of queries ends the fit, weights and repeated rows agree to the accuracy
-# of the solution, not to eight digits.
-SAMPLED = {"check_sample_weight_equivalence_on_dense_data": "rows are sampled"}
-EXPECTED_FAILURES: dict[str, dict[str, str]] = {
-    "mlpapers.optim.RobustClassifierFW": SAMPLED,
-    "mlpapers.optim.RobustRegressorFW": SAMPLED,
-    "mlpapers.optim.SparseLogisticRegressionFW": SAMPLED,
-}
+EXPECTED_FAILURES: dict[str, dict[str, str]] = {}
 
 
 def contract_cases():

@@ -213,14 +213,27 @@ def test_robust_models_resist_outliers():
     assert RobustClassifierFW(radius=5.0, random_state=0).fit(A, labels).score(A, labels) > 0.95
 
 
-def test_weights_count_like_repeated_rows():
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_wide_balls_do_not_send_the_robust_classifier_to_the_plateau(seed):
+    A, _, w = make_outlier_classification(800, 6, random_state=seed)
+    labels = np.where(A @ w > 0, 1, 0)
+    model = RobustClassifierFW(radius=20.0, random_state=seed).fit(A, labels)
+    # On the plateau of the loss, f = 1/2, a coin would do as well.
+    assert model.score(A, labels) > 0.95
+    assert model.result_.fun < 0.2
+
+
+@pytest.mark.parametrize("kind", [SparseLogisticRegressionFW, RobustClassifierFW, RobustRegressorFW])
+def test_weights_count_like_repeated_rows_in_any_order(kind):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 3)), rng.integers(0, 2, 60)
     weight = rng.integers(0, 3, 60)
-    common = {"radius": 1.0, "random_state": 0, "max_queries": 100_000}
-    weighted = SparseLogisticRegressionFW(**common).fit(X, y, sample_weight=weight)
-    repeated = SparseLogisticRegressionFW(**common).fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
-    np.testing.assert_allclose(weighted.coef_, repeated.coef_, atol=1e-4)
+    common = {"radius": 1.0, "random_state": 0}
+    weighted = kind(**common).fit(X, y, sample_weight=2.0 * weight)
+    order = rng.permutation(weight.sum())
+    repeated = kind(**common).fit(np.repeat(X, weight, axis=0)[order], np.repeat(y, weight)[order])
+    np.testing.assert_array_equal(weighted.coef_, repeated.coef_)
+    np.testing.assert_array_equal(weighted.intercept_, repeated.intercept_)
 
 
 def test_asking_and_telling_is_the_same_run(problem):

@@ -57,7 +57,6 @@ SETS = {
 }
 FLAT = {"spectrahedron": Spectrahedron(3, 1.5), "birkhoff": Birkhoff(3)}
 ALL = {**SETS, **FLAT}
-NO_PROJECTION = {"hull", "birkhoff"}
 
 
 def dim_of(name):
@@ -111,10 +110,6 @@ def test_lmo_and_projection_are_those_of_a_cone_program(name):
         # The solver's own tolerance is 1e-8; values are of order 1.
         assert g @ s == pytest.approx(program.value, abs=1e-6)
         assert C.contains(s, 1e-9)
-    if name in NO_PROJECTION:
-        with pytest.raises(NotImplementedError, match=type(C).__name__):
-            C.project(np.zeros(d))
-        return
     y = 2.0 * rng.normal(size=d)
     cp.Problem(cp.Minimize(cp.sum_squares(x - y)), cone_constraints(name, x)).solve(solver=cp.CLARABEL)
     nearest = C.project(y)
@@ -139,7 +134,7 @@ def test_lmo_is_least_and_does_not_depend_on_scale(name, seed, scale):
     assert all(np.linalg.norm(a - b) <= D * (1 + 1e-9) for a, b in itertools.combinations(others[:8], 2))
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in NO_PROJECTION])
+@pytest.mark.parametrize("name", ALL)
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_projection_is_idempotent_nonexpansive_and_variational(name, seed):
@@ -178,6 +173,34 @@ def test_tangent_directions_stay_in_flat_sets(C, d):
     # Differences of points of the set lie in the span.
     z = C.sample(1, d) - C.sample(2, d)
     np.testing.assert_allclose(basis @ (basis.T @ z), z, atol=1e-10)
+
+
+@pytest.mark.parametrize("m", [1, 2, 7, 25])
+def test_projections_on_doubly_stochastic_matrices_are_exact(m):
+    rng = np.random.default_rng(m)
+    C = Birkhoff(m)
+    for size in (0.01, 1.0, 30.0):
+        Y = size * rng.normal(size=(m, m))
+        X = C.project(Y)
+        assert X.shape == (m, m)
+        assert C.contains(X, 1e-11 * (1 + size))
+        # The variational inequality at the worst corner is the whole optimality condition.
+        corner = C.lmo(X - Y)
+        assert ((Y - X) * (corner - X)).sum() <= 1e-10 * m * (1 + size)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), m=st.integers(1, 12), d=st.integers(1, 5))
+def test_projections_on_hulls_are_exact(seed, m, d):
+    rng = np.random.default_rng(seed)
+    # Small integers: repeated and affinely dependent points, points on faces.
+    points = rng.integers(-2, 3, size=(m, d)).astype(float)
+    C = Hull(points)
+    y = rng.integers(-4, 5, size=d).astype(float)
+    x = C.project(y)
+    assert C.contains(x, 1e-9)
+    assert ((points - x) @ (y - x)).max() <= 1e-9
+    np.testing.assert_allclose(C.project(points[0]), points[0], atol=1e-9)
 
 
 def test_diameters_are_attained():

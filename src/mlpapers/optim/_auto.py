@@ -1,13 +1,14 @@
 """The regime-free method: a variance ledger for steps of conditional gradient sliding.
 
 A Frank-Wolfe step can use a gradient only as far as its own curvature term; a sliding step, which spends
-linear minimisations instead of queries, uses all of it. Each estimate is bought where it is cheapest: anew on
-m functions, or as an increment on the last one.
+linear minimisations instead of queries, uses all of it. Estimates are bought in cycles, one anew and then
+increments on it, at the least cost per step.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +17,21 @@ from mlpapers.optim._dvr import Increment
 from mlpapers.optim._estimators import Estimator
 from mlpapers.optim._run import Run
 from mlpapers.optim._sliding import proximal_step
+from mlpapers.optim._starts import Starts
 from mlpapers.optim._steps import Step
 
 __all__ = ["AutoEstimator", "AutoStep"]
 
 Array = NDArray[np.float64]
 
-# Share of the squared gradient mapping that the estimate's squared error may have.
+# Share of the squared gradient mapping that the estimate's squared error may have. Near 1 the noise in the
+# mapping feeds itself.
 _ACCURACY = 0.5
-# An increment may use this share of the room that is left below the target.
-_ROOM = 0.9
+# Shares of the allowed error that a fresh estimate may use up; the rest is room for increments on it.
+_SHARES = (1.0, 0.5, 0.25, 0.1, 0.0)
+_LONGEST_CYCLE = 100.0
+# From a tenth of the diameter down to 1e-10 of it.
+_BACKTRACKS = 16
 
 
 class AutoEstimator(Estimator):
@@ -47,25 +53,19 @@ class AutoEstimator(Estimator):
     def estimate(self) -> Array:
         run, n = self.run, self.run.n
         if self.x_old is None:
-            m = n if run.settings.init == "full" else min(n, run.settings.m0)
-            self._fresh(m)
+            self._fresh(n if run.settings.init == "full" else min(n, run.settings.m0))
             self.x_old = run.x
             return self.v
-        eta2 = max(_ACCURACY * self.mapping2 / self.share, np.finfo(float).tiny)
-        wanted = self.sigma2 / (eta2 + self.sigma2 / n) if self.sigma2 > 0.0 else 1.0
-        fresh = max(wanted, 1.0) * (run.directions.span + 1)
-        room = _ROOM * (eta2 - self.V)
         assert run.dx is not None
         move = float(run.dx @ run.dx)
-        pairs = math.inf
-        if room > 0.0 and not math.isnan(self.delta2):
-            pairs = max(run.directions.span * self.delta2 * move / room, self._least_pairs())
-        g = run.settings.directions_per_sample
-        if 2.0 * (1.0 + 1.0 / g) * pairs < fresh:
-            self._increment(math.ceil(pairs), move)
+        m, pairs = self._plan(_ACCURACY * self.mapping2 / self.share, move)
+        if pairs:
+            self._increment(pairs, move)
         else:
             before = self.v
-            self._fresh(min(n, max(1, math.ceil(wanted))))
+            # Near the optimum a step on what the rest of the budget buys would undo many good ones.
+            run.oracle.require(self.full_cost(m))
+            self._fresh(m)
             if move > 0.0:
                 change = self.v - before
                 seen = float(change @ change) / move
@@ -76,24 +76,64 @@ class AutoEstimator(Estimator):
         self.x_old = run.x
         return self.v
 
+    def forget(self) -> None:
+        """Begin anew at another point."""
+        self.x_old, self.delta2, self.V = None, math.nan, math.nan
+
+    def _plan(self, allowed: float, move: float) -> tuple[int, int]:
+        r"""Return the functions of a fresh estimate, and the pairs of an increment or 0 for a fresh one.
+
+        A fresh estimate of cost F leaves room R below the allowed squared error. K increments of c queries a
+        pair, each of which adds q/b, fill it with b = K q/R pairs; the cycle costs
+
+        .. math:: \frac{F + c K^2 q/R}{K + 1} \quad \text{a step, least near } K = \sqrt{F R/(c q)}.
+        """
+        run, span = self.run, self.run.directions.span
+        each = 2.0 * (1.0 + 1.0 / run.settings.directions_per_sample)
+        q = math.inf if math.isnan(self.delta2) else span * self.delta2 * move
+        least, best = self._least_pairs(), math.inf
+        m, pairs = run.n, 0.0
+        for share in _SHARES:
+            functions = self._functions(share * allowed)
+            fresh = float(self.full_cost(functions))
+            room = allowed - self._sampling_error(functions)
+            cost, b = fresh, 0.0
+            if each * q < fresh * room:
+                K = max(min(math.sqrt(fresh * room / max(each * q, 1e-300)), _LONGEST_CYCLE), 1.0)
+                if each * max(K * q, least * room) < fresh * room:
+                    b = max(K * q / room, least)
+                    K = max(min(K, room * b / max(q, 1e-300)), 1.0)
+                    cost = (fresh + K * each * b) / (K + 1.0)
+            if cost < best:
+                best, m, pairs = cost, functions, b
+        if pairs and self.V + q / pairs <= allowed:
+            return m, math.ceil(pairs)
+        return m, 0
+
+    def _functions(self, error: float) -> int:
+        """Return how many functions, drawn without replacement, leave at most a squared error."""
+        n = self.run.n
+        if not self.sigma2 > 0.0:
+            return 1
+        return min(n, max(1, math.ceil(self.sigma2 / (error + self.sigma2 / n))))
+
+    def _sampling_error(self, m: int) -> float:
+        return self.sigma2 * max(1.0 / m - 1.0 / self.run.n, 0.0)
+
     def _least_pairs(self) -> float:
-        """Return the smallest batch worth a step: some of a pass, and of what was spent already."""
-        run = self.run
-        whole = float(run.n * run.directions.span)
-        return max(run.directions.span, whole / 64.0, min(whole, 256.0), run.oracle.n_queries / 500.0)
+        """Return the smallest batch worth a step."""
+        whole = float(self.run.n * self.run.directions.span)
+        return max(self.run.directions.span, whole / 64.0, min(whole, 256.0))
 
     def _fresh(self, m: int) -> None:
         run = self.run
         cost = self.full_cost(m)
         if cost > run.oracle.remaining:
-            if self.x_old is not None:
-                # Near the optimum a step on what the rest of the budget buys would undo many good ones.
-                run.oracle.charge(cost)
             m, run.shrunk = max(1, int(run.oracle.remaining * m // cost)), True
         self.v, variance = run.full(run.probe(run.x), m)
         if not math.isnan(variance):
             self.sigma2 = variance
-        self.V = self.sigma2 * max(1.0 / m - 1.0 / run.n, 0.0)
+        self.V = self._sampling_error(m)
         self.rho, self.batch, self.stage = 1.0, m, "fresh"
 
     def _increment(self, pairs: int, move: float) -> None:
@@ -115,41 +155,95 @@ class AutoEstimator(Estimator):
 class AutoStep(Step):
     """Accelerated sliding: u = argmin <v, u> + L/2 |u - z|^2 over C, then z a little beyond u.
 
-    L is the largest recent curvature along the moves. The extrapolation is that of FISTA, restarted where it
-    runs against the model's step, and cut back to C: no point outside is ever a center of queries.
+    The first L is found by backtracking on the functions of the first estimate, later ones are the largest
+    recent curvature along the moves. The extrapolation is that of FISTA, restarted where it runs against the
+    model's step, and cut back to C: no point outside is ever a center of queries.
     """
 
     kept = ("L", "v_old", "u", "theta")
 
     def __init__(self, run: Run, estimator: Estimator) -> None:
         super().__init__(run, estimator)
-        self.L = math.nan
+        assert isinstance(estimator, AutoEstimator)
+        self.parent = estimator
+        self.starts = Starts(run)
+        self._begin(run.x)
+
+    def _begin(self, x: Array) -> None:
+        self.run.x = self.u = x
+        self.L, self.theta = math.nan, 1.0
         self.v_old: Array | None = None
-        self.u = run.x
-        self.theta = 1.0
 
     def advance(self, v: Array) -> None:
-        run, estimator = self.run, self.estimator
-        self._learn(v)
+        run = self.run
         z = run.x
-        u, used, gap = proximal_step(run.constraint, z, v, self.L, tolerance=1e-4)
-        run.n_lmo += used
+        if self.v_old is None:
+            u, gap = self._first(z, v)
+        else:
+            self._learn(v)
+            u, gap = self._slide(z, v)
         run.gap = gap
         if run.t == 0:
             run.first_gap = gap
         move = u - z
         size = float(np.linalg.norm(move))
         run.distance, run.gamma = size, 1.0
-        assert isinstance(estimator, AutoEstimator)
-        estimator.mapping2 = (self.L * size) ** 2
+        self.parent.mapping2 = (self.L * size) ** 2
         moved = np.abs(move) > 1e-3 * np.abs(move).max(initial=0.0)
-        estimator.share = max(float(moved.mean()), 1.0 / run.d)
+        self.parent.share = max(float(moved.mean()), 1.0 / run.d)
         run.x = self._extrapolate(z, u)
         run.dx = run.x - z
         self.u, self.v_old = u, v.copy()
+        self._explore(z)
+
+    @property
+    def is_exploring(self) -> bool:
+        return self.starts.is_open
+
+    def _explore(self, z: Array) -> None:
+        """Where the function is not convex, try other starts for a while."""
+        if self.run.t == 0:
+            self.starts.look(z)
+        chosen = self.starts.next(self.u)
+        if chosen is not None:
+            self.parent.forget()
+            self._begin(chosen)
+
+    def _slide(self, z: Array, v: Array) -> tuple[Array, float]:
+        u, used, gap = proximal_step(self.run.constraint, z, v, self.L, tolerance=1e-4)
+        self.run.n_lmo += used
+        return u, gap
+
+    def _first(self, z: Array, v: Array) -> tuple[Array, float]:
+        """Return the first step: a tenth of the diameter, shortened until the model bounds the sample."""
+        run = self.run
+        self.L = float(np.linalg.norm(v)) / max(0.1 * run.D, 1e-300) or 1.0
+        rows, probe = run.last_rows, run.probe(z)
+        for _ in range(_BACKTRACKS):
+            u, gap = self._slide(z, v)
+            move = u - z
+            cost = len(rows) + probe.unknown(rows)
+            if gap == 0.0:
+                break
+            if cost > run.oracle.remaining:
+                run.shrunk = True
+                break
+            change = float(np.mean(run.oracle.at(u).base(rows) - probe.base(rows)))
+            # Rounding may hide what a tiny step changes; NaN is for the next estimate to report.
+            if not change > float(v @ move) + 0.5 * self.L * float(move @ move) + 1e-12 * abs(change):
+                break
+            self.L *= 4.0
+        return u, gap
 
     def point(self) -> Array:
-        return self.u
+        return self.starts.best(self.u)
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "starts": self.starts.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self.starts.restore(state["starts"])
 
     def _extrapolate(self, z: Array, u: Array) -> Array:
         along = u - self.u
@@ -169,9 +263,8 @@ class AutoStep(Step):
 
     def _learn(self, v: Array) -> None:
         run = self.run
-        if run.dx is None or self.v_old is None:
-            self.L = float(np.linalg.norm(v)) / max(0.1 * run.D, 1e-300) or 1.0
-            return
+        assert run.dx is not None
+        assert self.v_old is not None
         size = float(run.dx @ run.dx)
         if size > 0.0:
             seen = abs(float((v - self.v_old) @ run.dx)) / size

@@ -50,7 +50,7 @@ class Increment:
         if m * per_function > limit:
             m, run.shrunk = int(limit // per_function), True
             if m == 0:
-                run.oracle.charge(per_function)
+                run.oracle.require(per_function)
         idx = np.repeat(run.draw_functions(m), g)
         block = run.directions.pairs(m * g)
         new = probe.differences(idx, block)

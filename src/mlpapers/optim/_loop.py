@@ -197,6 +197,8 @@ class Loop:
         if stop.callback is not None and bool(stop.callback(self._state(v))):
             self.status = 4
             return
+        if self.step.is_exploring:
+            return
         exact = self.error_variance == 0.0 and self.estimator.batch >= run.n
         if exact and run.gap == 0.0 and self.oracle.central is False:
             # The estimate is exact and no direction descends: nothing moves any more.

@@ -76,10 +76,14 @@ class Oracle:
         """Queries of one difference where no value is shared."""
         return 2
 
-    def charge(self, count: int) -> None:
-        """Count `count` queries, or raise BudgetExhaustedError."""
+    def require(self, count: int) -> None:
+        """Raise BudgetExhaustedError, which ends the run, where `count` queries cannot be paid."""
         if count > self.remaining:
             raise BudgetExhaustedError
+
+    def charge(self, count: int) -> None:
+        """Count `count` queries, or raise BudgetExhaustedError."""
+        self.require(count)
         self.n_queries += count
 
     def at(self, x: Array) -> Probe:
@@ -93,8 +97,14 @@ class Oracle:
         if self.fun.dtype is None:
             # The precision of the objective is known from its first value only.
             probe.base(np.zeros(1, dtype=np.int64))
+        return self.radius_of(float(np.abs(x).max()))
+
+    def radius_of(self, size: float) -> float:
+        """Return mu at a point whose largest absolute coordinate is `size`."""
+        if not isinstance(self.mu, str):
+            return float(self.mu)
         eps = float(np.finfo(self.fun.dtype or np.float64).eps)
-        return (eps ** (1.0 / 3.0) if self.central else math.sqrt(eps)) * max(1.0, float(np.abs(x).max()))
+        return (eps ** (1.0 / 3.0) if self.central else math.sqrt(eps)) * max(1.0, size)
 
 
 class Probe:

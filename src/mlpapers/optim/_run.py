@@ -60,6 +60,8 @@ class Run:
         Size of the last step, and |x - s| in it.
     dx : ndarray or None
         The last move of `x`.
+    last_rows : ndarray of int
+        Functions of the last estimate in all directions.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Run:
         self.gap = math.nan
         self.first_gap = math.nan
         self.shrunk = False
+        self.last_rows = np.zeros(0, dtype=np.int64)
         self._probes: list[Probe] = []
 
     def probe(self, x: Array) -> Probe:
@@ -96,7 +99,8 @@ class Run:
             if probe.x is x:
                 return probe
         probe = self.oracle.at(x)
-        self._probes = [probe, *self._probes[:1]]
+        # The current point stands first: a probe of the one before must not push it out.
+        self._probes = [probe, *self._probes[:1]] if x is self.x else [*self._probes[:1], probe]
         return probe
 
     def lmo(self, g: Array) -> Array:
@@ -126,7 +130,7 @@ class Run:
 
     def full(self, probe: Probe, m: int) -> tuple[Array, float]:
         """Return differences in all directions, averaged over m functions, and one function's variance."""
-        rows = self.subsample(m)
+        rows = self.last_rows = self.subsample(m)
         block = self.directions.everything()
         mean, square = probe.means(block, rows)
         v = np.zeros(self.d)

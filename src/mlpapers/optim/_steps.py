@@ -28,6 +28,11 @@ class Step:
     def __init__(self, run: Run, estimator: Estimator) -> None:
         self.run, self.estimator = run, estimator
 
+    @property
+    def is_exploring(self) -> bool:
+        """Whether the run's point is on trial only, so that its gap ends nothing."""
+        return False
+
     def advance(self, v: Array) -> None:
         """Move ``run.x``; set gamma, distance, dx and gap of the run."""
         raise NotImplementedError

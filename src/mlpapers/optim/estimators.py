@@ -57,9 +57,7 @@ class _LinearFW(BaseEstimator):
         """Return coefficients and intercept; rows with weight w count w times."""
         n, d = X.shape
         A = np.hstack([X, np.ones((n, 1))]) if self.fit_intercept else X
-        # The scale of the weights must not matter; zeros are rows that are not there.
-        kept = weight > 0.0
-        A, y, weight = A[kept], y[kept], weight[kept] / weight[kept].mean()
+        A, y, weight = _distinct(A, y, weight)
         value, slope = loss.value, loss.slope
         assert slope is not None
         packed = _Weighted(y, weight)
@@ -94,6 +92,18 @@ class _LinearFW(BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64)
         return X @ np.ravel(self.coef_) + float(np.ravel(self.intercept_)[0])
+
+
+def _distinct(A: Array, y: Array, weight: Array) -> tuple[Array, Array, Array]:
+    """Return distinct rows, in lexical order, with their targets and the sums of their weights, of mean 1.
+
+    Rows of weight 0 are not there, and equal rows are one function: a weight counts like repeated rows to the
+    last bit, whatever is sampled.
+    """
+    kept = weight > 0.0
+    rows, which = np.unique(np.column_stack([A, y])[kept], axis=0, return_inverse=True)
+    total = np.bincount(which.ravel(), weight[kept])
+    return np.ascontiguousarray(rows[:, :-1]), rows[:, -1].copy(), total / total.mean()
 
 
 class _Weighted:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpapers.core.validation import check_int
 from mlpapers.optim._points import Point
+
+if TYPE_CHECKING:
+    from mlpapers.optim._lean import LeanSum, ScaledPoint
 
 __all__ = ["FiniteSum", "as_finite_sum"]
 
@@ -37,6 +40,9 @@ class FiniteSum:
     grad : callable, optional
         ``grad(X, idx)`` of shape (m, d), for first-order references only.
     """
+
+    #: Whether there is structure that can follow a point from step to step.
+    _follows = False
 
     def __init__(
         self,
@@ -132,6 +138,10 @@ class FiniteSum:
     def _point(self, x: Array, chunk_size: int, n_jobs: int | None = None) -> Point:
         """Return what evaluates differences around x."""
         return Point(self, x, chunk_size, n_jobs)
+
+    def _lean(self, point: ScaledPoint) -> LeanSum:
+        """Return what follows a scaled point (where ``_follows``)."""
+        raise NotImplementedError
 
     @classmethod
     def from_sum(cls, f_batch: Callable[[Array, Any], Any], data: Any, dim: int | None = None) -> FiniteSum:

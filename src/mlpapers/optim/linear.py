@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -13,6 +13,9 @@ from mlpapers.core.validation import check_choice
 from mlpapers.optim._directions import Block, CoordinateBlock, VectorBlock
 from mlpapers.optim._points import Point
 from mlpapers.optim.finite_sum import FiniteSum
+
+if TYPE_CHECKING:
+    from mlpapers.optim._lean import LeanSum, ScaledPoint
 
 __all__ = ["LOSSES", "LinearFiniteSum", "Loss"]
 
@@ -97,6 +100,8 @@ class LinearFiniteSum(FiniteSum):
         ``loss(margin, y)`` is applied to arrays and has no gradient.
     """
 
+    _follows = True
+
     def __init__(self, A: Any, y: Any, loss: Any) -> None:
         if isinstance(loss, Loss):
             self.loss = loss
@@ -162,6 +167,9 @@ class LinearFiniteSum(FiniteSum):
 
     def _point(self, x: Array, chunk_size: int, n_jobs: int | None = None) -> Point:
         return _LinearPoint(self, x, chunk_size, n_jobs)
+
+    def _lean(self, point: ScaledPoint) -> LeanSum:
+        return _LeanLinear(self, point)
 
 
 class _LinearPoint(Point):
@@ -232,3 +240,47 @@ class _LinearPoint(Point):
         out = loss(m + shift, y)
         out -= base
         return out
+
+
+class _LeanLinear:
+    """Margins as scale * w, where a move adds a multiple of one column to w."""
+
+    def __init__(self, fun: LinearFiniteSum, point: ScaledPoint) -> None:
+        self.fun, self.point = fun, point
+        self.w = np.asarray(fun.A @ point.y)
+
+    def follow(self, factor: float) -> None:
+        if factor != 1.0:
+            self.w *= factor
+        rows, values = self._column(self.point.k)
+        self.w[rows] += self.point.added * values
+
+    def _column(self, k: int) -> tuple[Any, Array]:
+        columns = self.fun.columns
+        if not self.fun.is_sparse:
+            return slice(None), columns[k]
+        part = slice(columns.indptr[k], columns.indptr[k + 1])
+        return columns.indices[part], columns.data[part]
+
+    def _entries(self, idx: Ints, k: Any) -> Array:
+        return np.asarray(self.fun.A[idx, k], dtype=np.float64).ravel()
+
+    def differences(self, idx: Ints, k: Ints, mu: float, *, old: bool) -> Array:
+        w, point = self.w[idx], self.point
+        if old:
+            moved = self._entries(idx, np.full(len(idx), point.k))
+            m = point.before * (w - point.added * moved)
+        else:
+            m = point.scale * w
+        y, loss = self.fun.y[idx], self.fun.loss.value
+        return loss(m + mu * self._entries(idx, k), y) - loss(m, y)
+
+    def mean_difference(self, k: int, rows: Ints, mu: float) -> float:
+        fun = self.fun
+        where, values = self._column(k)
+        if len(rows) < fun.n_functions:
+            chosen = np.zeros(fun.n_functions)
+            chosen[where] = values
+            where, values = rows, chosen[rows]
+        m, y, loss = self.point.scale * self.w[where], fun.y[where], fun.loss.value
+        return float((loss(m + mu * values, y) - loss(m, y)).sum()) / len(rows)

@@ -17,6 +17,7 @@ from mlpapers.optim._arguments import check_settings, check_start
 from mlpapers.optim._auto import AutoEstimator, AutoStep
 from mlpapers.optim._dvr import AdaptiveDVR, FixedDVR
 from mlpapers.optim._estimators import Estimator
+from mlpapers.optim._lean import LeanDVR, LeanStep, is_lean
 from mlpapers.optim._loop import Loop, OptimizationState, Stopping
 from mlpapers.optim._oracle import Oracle
 from mlpapers.optim._run import Run, Settings
@@ -210,7 +211,7 @@ def minimize_fw_zo(
     stopping = _check_stopping(given)
     oracle, basis = _make_oracle(total, x, constraint, given, settings)
     run = Run(oracle, constraint, settings, x, seed_sequence(random_state), basis)
-    estimator, rule = _make_parts(run)
+    estimator, rule = _make_parts(run, given)
     if max_queries is not None and max_queries < estimator.least_cost:
         raise ValueError(
             f"max_queries must be at least {estimator.least_cost} for one step of {method!r}; "
@@ -288,8 +289,11 @@ def _make_oracle(
     return oracle, basis
 
 
-def _make_parts(run: Run) -> tuple[Estimator, Step]:
+def _make_parts(run: Run, given: dict[str, Any]) -> tuple[Estimator, Step]:
     s = run.settings
+    if is_lean(run, given):
+        lean = LeanDVR(run)
+        return lean, LeanStep(run, lean)
     if s.method == "dvr":
         estimator: Estimator = FixedDVR(run) if s.schedule == "fixed" else AdaptiveDVR(run)
         kind: type[Step] = _steps.FrankWolfe

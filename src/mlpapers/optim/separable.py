@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from mlpapers.optim._directions import Block, CoordinateBlock
 from mlpapers.optim._points import Point
 from mlpapers.optim.finite_sum import FiniteSum
+
+if TYPE_CHECKING:
+    from mlpapers.optim._lean import LeanSum, ScaledPoint
 
 __all__ = ["QuadraticFiniteSum", "SeparableFiniteSum"]
 
@@ -27,6 +30,8 @@ class SeparableFiniteSum(FiniteSum):
     H : array of shape (n, d)
     b : array of shape (n, d)
     """
+
+    _follows = True
 
     def __init__(self, H: Any, b: Any) -> None:
         self.H, self.b = (np.ascontiguousarray(part, dtype=np.float64) for part in (H, b))
@@ -54,6 +59,9 @@ class SeparableFiniteSum(FiniteSum):
 
     def _point(self, x: Array, chunk_size: int, n_jobs: int | None = None) -> Point:
         return _SeparablePoint(self, x, chunk_size, n_jobs)
+
+    def _lean(self, point: ScaledPoint) -> LeanSum:
+        return _LeanSeparable(self, point)
 
 
 class QuadraticFiniteSum(SeparableFiniteSum):
@@ -119,3 +127,23 @@ class _SeparablePoint(Point):
     def _difference(self, H: Array, r: Array, step: float, *, central: bool) -> Array:
         term = self.fun.term
         return H * (term(r + step) - term(r - step if central else r))
+
+
+class _LeanSeparable:
+    """One term changes in a difference; the point knows its coordinate."""
+
+    def __init__(self, fun: SeparableFiniteSum, point: ScaledPoint) -> None:
+        self.fun, self.point = fun, point
+
+    def follow(self, factor: float) -> None:
+        """Nothing is held."""
+
+    def differences(self, idx: Ints, k: Ints, mu: float, *, old: bool) -> Array:
+        fun = self.fun
+        r = self.point.at(k, old=old) - fun.b[idx, k]
+        return fun.H[idx, k] * (fun.term(r + mu) - fun.term(r))
+
+    def mean_difference(self, k: int, rows: Ints, mu: float) -> float:
+        fun = self.fun
+        r = self.point.at(np.array([k]), old=False)[0] - fun.b_columns[k][rows]
+        return float(np.mean(fun.H_columns[k][rows] * (fun.term(r + mu) - fun.term(r))))

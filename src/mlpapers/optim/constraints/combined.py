@@ -12,6 +12,7 @@ from scipy.spatial.distance import pdist
 
 from mlpapers.core.validation import check_int, check_real
 from mlpapers.optim.constraints._base import Array, ConstraintSet
+from mlpapers.optim.constraints._nearest import nearest_in_hull
 
 __all__ = ["Hull", "Product", "Scaled", "Shifted"]
 
@@ -203,6 +204,9 @@ class Hull(ConstraintSet):
 
     def _lmo(self, g: Array) -> Array:
         return self.points[(g @ self.points.T).argmin(axis=1)]
+
+    def _project(self, x: Array) -> Array:
+        return np.stack([nearest_in_hull(self.points, row) for row in x])
 
     def _violation(self, x: Array) -> Array:
         return np.array([self._distance(row) for row in x])

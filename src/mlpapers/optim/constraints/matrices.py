@@ -13,6 +13,7 @@ from scipy.sparse.linalg import svds
 from mlpapers.core.validation import check_int
 from mlpapers.optim.constraints._base import Array, ConstraintSet, positive
 from mlpapers.optim.constraints._duals import project_simplex
+from mlpapers.optim.constraints._nearest import nearest_doubly_stochastic
 from mlpapers.optim.constraints.simplices import zero_sum_basis
 
 __all__ = ["Birkhoff", "NuclearNormBall", "Spectrahedron"]
@@ -188,6 +189,10 @@ class Birkhoff(ConstraintSet):
         X = x.reshape(-1, self.size, self.size)
         sums = np.maximum(np.abs(X.sum(axis=1) - 1.0).max(axis=1), np.abs(X.sum(axis=2) - 1.0).max(axis=1))
         return np.maximum(sums, np.maximum(-x.min(axis=1), 0.0))
+
+    def _project(self, x: Array) -> Array:
+        X = x.reshape(-1, self.size, self.size)
+        return np.stack([nearest_doubly_stochastic(Y).ravel() for Y in X])
 
     def _diameter(self, d: int) -> float:  # noqa: ARG002
         return math.sqrt(2.0 * self.size) if self.size > 1 else 0.0

@@ -1,0 +1,149 @@
+"""The regime-free method: what it buys, when it doubts convexity, and where it goes then."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlpapers.optim import FiniteSum, L1Ball, L2Ball, LinearFiniteSum, LInfBall, Simplex, minimize_fw_zo
+from mlpapers.optim._auto import AutoEstimator
+from mlpapers.optim._oracle import Oracle
+from mlpapers.optim._run import Run, Settings
+from mlpapers.optim._starts import Starts
+
+
+def make_run(total, C, seed=0, **settings):
+    oracle = Oracle(total, total.dim, max_queries=None)
+    x = C.center(total.dim)
+    return Run(oracle, C, Settings(method="auto", **settings), x, np.random.SeedSequence(seed), None)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sigma2=st.floats(1e-6, 1e6),
+    delta2=st.floats(1e-6, 1e6),
+    move=st.floats(1e-12, 1.0),
+    allowed=st.floats(1e-12, 1e3),
+)
+def test_the_plan_is_near_the_cheapest_cycle(sigma2, delta2, move, allowed):
+    n, d, g = 400, 10, 4
+    total = FiniteSum(lambda _X, idx: np.zeros(len(idx)), n, d)
+    plan = AutoEstimator(make_run(total, L2Ball(1.0), directions_per_sample=g))
+    plan.sigma2, plan.delta2, plan.V = sigma2, delta2, 0.0
+    m, pairs = plan._plan(allowed, move)
+    q, each, least = d * delta2 * move, 2.0 * (1.0 + 1.0 / g), plan._least_pairs()
+
+    def error(m):
+        return sigma2 * (1.0 / m - 1.0 / n)
+
+    def cost(m, b):
+        """Queries per step of a fresh estimate on m functions and the increments of b pairs that fit."""
+        K = math.floor((allowed - error(m)) / (q / b)) if b else 0
+        return (m * (d + 1) + K * each * b) / (K + 1)
+
+    enough = [m for m in range(1, n + 1) if error(m) <= allowed]
+    batches = np.unique(np.geomspace(least, 4.0 * n * d, 40))
+    cheapest = min(min(cost(m, b) for b in [0, *batches]) for m in enough)
+    # Five shares stand for all sizes, and the number of increments is rounded.
+    assert cost(m, pairs) <= 2.5 * cheapest
+    assert error(m) <= allowed * (1 + 1e-9)
+
+
+def test_an_increment_is_made_only_within_the_allowed_error():
+    total = FiniteSum(lambda _X, idx: np.zeros(len(idx)), 400, 10)
+    plan = AutoEstimator(make_run(total, L2Ball(1.0)))
+    plan.sigma2, plan.delta2, plan.V = 1.0, 1e-3, 0.0
+    assert plan._plan(1e-3, 1e-3)[1] > 0
+    plan.V = 1e-3
+    assert plan._plan(1e-3, 1e-3)[1] == 0
+
+
+def test_nothing_overflows_where_nothing_is_left_to_gain(logistic):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for C in (L1Ball(0.1), Simplex(1.0)):
+            # The optimum is a vertex: the gradient mapping, and with it the allowed error, is exactly 0.
+            result = minimize_fw_zo(
+                logistic, None, C, method="auto", fd="central", max_queries=60_000, random_state=0
+            )
+            assert result.fun <= logistic.mean(np.zeros(5))
+        total = FiniteSum(lambda _X, idx: np.zeros(len(idx)), 400, 10)
+        plan = AutoEstimator(make_run(total, L2Ball(1.0)))
+        plan.sigma2, plan.delta2, plan.V = 1.0, 1.0, 0.0
+        assert plan._plan(0.0, 1e-3) == (400, 0)
+        assert plan._plan(np.float64(5e-324), np.float64(1.0)) == (400, 0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), loss=st.sampled_from(["logistic", "squared", "huber", "smooth_hinge"]))
+def test_convex_sums_are_not_doubted(seed, loss):
+    rng = np.random.default_rng(seed)
+    total = LinearFiniteSum(rng.normal(size=(50, 4)), np.sign(rng.normal(size=50)), loss)
+    for C in (L1Ball(3.0), LInfBall(2.0)):
+        assert not Starts(make_run(total, C, seed))._is_bent(np.zeros(4), 32)
+
+
+def test_sums_that_are_not_convex_are_found_out():
+    rng = np.random.default_rng(0)
+    total = LinearFiniteSum(rng.normal(size=(50, 4)), np.sign(rng.normal(size=50)), "welsch")
+    assert Starts(make_run(total, L1Ball(30.0)))._is_bent(np.zeros(4), 32)
+    concave = FiniteSum(lambda X, _: -(X**2).sum(axis=1), 1, 4)
+    assert Starts(make_run(concave, L1Ball(1.0)))._is_bent(np.zeros(4), 1)
+
+
+def two_valleys(n, rng):
+    """A sum with a valley of depth 0 near 0.8 and one of depth -0.5 near -0.8, in both coordinates."""
+    noise = 0.1 * rng.normal(size=(n, 2))
+
+    def values(X, idx):
+        x = X + 0.0
+        return ((x * x - 0.64) ** 2).sum(axis=1) + 0.3 * x.sum(axis=1) + (noise[idx] * X).sum(axis=1)
+
+    return FiniteSum(values, n, 2, dtype=np.float64)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_other_starts_leave_a_bad_valley(seed, counted):
+    total, counter = counted(two_valleys(200, np.random.default_rng(seed)))
+    start = np.full(2, 0.75)
+    result = minimize_fw_zo(
+        total, start, LInfBall(1.0), method="auto", max_queries=8000, certificate="none", random_state=seed
+    )
+    assert counter.rows == result.n_queries <= 8000
+    # From the start itself every descent ends in the valley at (0.73, 0.73), where f = 0.47.
+    assert total.mean(result.x) < 0.1
+
+
+def test_a_run_that_tries_starts_can_be_resumed_and_cut_anywhere(tmp_path):
+    total, path = two_valleys(200, np.random.default_rng(0)), tmp_path / "state"
+    common = {"method": "auto", "certificate": "none", "random_state": 3}
+    start, C = np.full(2, 0.75), LInfBall(1.0)
+    whole = minimize_fw_zo(total, start, C, max_queries=6000, **common)
+    for cut in (900, 1500, 2500):
+        minimize_fw_zo(total, start, C, max_queries=cut, checkpoint=path, history_every=1.0, **common)
+        resumed = minimize_fw_zo(total, start, C, max_queries=6000, resume=path, history_every=1.0, **common)
+        np.testing.assert_array_equal(resumed.x, whole.x)
+        assert resumed.n_queries == whole.n_queries
+
+
+def test_the_first_step_stays_where_the_model_holds():
+    """A step of a tenth of this diameter would cross the valley and end on the far plateau."""
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(300, 5))
+    total = LinearFiniteSum(A, A @ np.array([0.5, -0.5, 0.0, 0.2, 0.0]), "welsch")
+    seen = []
+    minimize_fw_zo(
+        total,
+        None,
+        L2Ball(200.0),
+        method="auto",
+        max_iter=1,
+        certificate="none",
+        random_state=0,
+        callback=lambda state: seen.append(state.x),
+    )
+    assert 0.0 < np.linalg.norm(seen[0]) < 3.0
+    assert total.mean(seen[0]) < total.mean(np.zeros(5))
