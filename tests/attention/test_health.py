@@ -26,6 +26,8 @@ def test_page(new_model, disturb, tmp_path):
     model = new_model("llama")
     plain = attention_health(model, Letters(), "a b & c")
     assert "all temperatures are 1: plain attention" in plain.remarks()
+    # Maps of temperatures that are all 1 would be blank.
+    assert plain.to_html().count("<svg") == 4
     convert_to_ssa(model, max_fraction=None)
     disturb(model)
     health = attention_health(model, Letters(), "a b & c", chunk_size=2)

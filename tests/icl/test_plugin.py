@@ -9,7 +9,6 @@ from mlpapers.icl import (
     PolynomialClassifier,
     SemiSupervisedPlugIn,
     SupervisedPlugIn,
-    factor_label_polynomial,
     make_semisupervised_gmm,
 )
 from mlpapers.icl._simulate import gram_statistics
@@ -120,27 +119,6 @@ def test_swapped_labels_swap_the_sign(seed):
         assert np.abs(model.fit(X, swapped).coef_ + plain).max() <= 1e-12 * np.abs(plain).max()
 
 
-def test_polynomial_by_matrices():
-    X, y, _, _ = data()
-    s = signs(y)
-    for scale, G in (("n", X.T @ X / 60), ("none", X.T @ X)):
-        coef = (0.7, -0.2, 0.05)
-        model = PolynomialClassifier(coef, scale=scale).fit(X, y)
-        expected = sum(c * np.linalg.matrix_power(G, i) for i, c in enumerate(coef)) @ X.T @ s
-        assert np.abs(model.coef_[0] - expected).max() <= 1e-12 * np.abs(expected).max()
-    real = (2.0, 3.0, 1.0)
-    direct = PolynomialClassifier(real).fit(X, y).coef_
-    factored = PolynomialClassifier(factors=factor_label_polynomial(real)).fit(X, y).coef_
-    assert np.abs(direct - factored).max() <= 1e-10 * np.abs(direct).max()
-
-
-def test_first_semi_supervised_plug_in_is_a_polynomial():
-    X, y, _, _ = data()
-    sspi = SemiSupervisedPlugIn(1, mixing=0.3, sigma=0.8, normalize=False).fit(X, y).coef_[0]
-    polynomial = PolynomialClassifier((0.3 - 0.7 * 0.64, 0.7)).fit(X, y).coef_[0] / 8
-    assert np.abs(sspi - polynomial).max() <= 1e-12 * np.abs(sspi).max()
-
-
 def test_simulated_statistics_have_the_law_of_the_samples():
     n, m, d, sigma, tasks = 12, 4, 3, 0.9, 30_000
     drawn = gram_statistics(n, m, d, sigma, tasks, np.random.default_rng(0))
@@ -167,9 +145,6 @@ def test_simulated_statistics_have_the_law_of_the_samples():
         ("mixing", SemiSupervisedPlugIn(mixing=1.5)),
         ("sigma", SemiSupervisedPlugIn(sigma=0.0)),
         ("normalize", SemiSupervisedPlugIn(normalize=False)),
-        ("coef", PolynomialClassifier(())),
-        ("factors", PolynomialClassifier(factors=(1.0,))),
-        ("scale", PolynomialClassifier(scale="m")),
     ],
 )
 def test_bad_parameters_are_named(name, model):

@@ -56,14 +56,14 @@ if TYPE_CHECKING:
     from mlpapers.attention.temperature import token_temperature as token_temperature
     from mlpapers.attention.theory import dilution_bound as dilution_bound
     from mlpapers.attention.theory import lemma2_sparsity as lemma2_sparsity
-    from mlpapers.attention.theory import prop1_lower_bound as prop1_lower_bound
-    from mlpapers.attention.theory import prop1_min_norm as prop1_min_norm
-    from mlpapers.attention.theory import prop1_ssa_solution as prop1_ssa_solution
     from mlpapers.attention.theory import prop2_flat_loss as prop2_flat_loss
     from mlpapers.attention.theory import prop2_temperature as prop2_temperature
     from mlpapers.attention.theory import required_norm as required_norm
     from mlpapers.attention.theory import specificity as specificity
     from mlpapers.attention.theory import specificity_norm_bound as specificity_norm_bound
+    from mlpapers.attention.two_token_theory import prop1_lower_bound as prop1_lower_bound
+    from mlpapers.attention.two_token_theory import prop1_min_norm as prop1_min_norm
+    from mlpapers.attention.two_token_theory import prop1_ssa_solution as prop1_ssa_solution
     from mlpapers.datasets import load_text as load_text
 
 __getattr__, __dir__, __all__ = attach(
@@ -104,9 +104,9 @@ __getattr__, __dir__, __all__ = attach(
         "plot_dilution": "plots",
         "plot_temperatures": "plots",
         "position_temperature": "temperature",
-        "prop1_lower_bound": "theory",
-        "prop1_min_norm": "theory",
-        "prop1_ssa_solution": "theory",
+        "prop1_lower_bound": "two_token_theory",
+        "prop1_min_norm": "two_token_theory",
+        "prop1_ssa_solution": "two_token_theory",
         "prop2_flat_loss": "theory",
         "prop2_temperature": "theory",
         "register_attention": "interface",

@@ -89,12 +89,18 @@ class _Fold(torch.autograd.Function):
         bias: torch.Tensor | None,
         base: torch.Tensor,
     ) -> torch.Tensor:
-        part = token_part(x if features is None else features, weight, bias)
-        tau = base.to(part.dtype) + part
+        own = x if features is None else features
+        dtype = compute_dtype(own.dtype)
+        # As in token_part. On a CPU new memory costs as much as what is written to it: one tensor as wide as
+        # the rows has to do, here and below.
+        wide = functional.gelu(own.to(dtype)).mul_(weight.to(dtype))
+        u = wide.sum(-1)
+        part = torch.tanh(u if bias is None else u + bias.to(dtype))
+        tau = base.to(dtype) + part
         ctx.save_for_backward(x, features, weight, part, tau)
         ctx.bias_shape = None if bias is None else bias.shape
         ctx.base_shape = base.shape
-        return scale_rows(x, tau)
+        return torch.mul(x, tau.unsqueeze(-1), out=wide) if x.dtype == dtype else scale_rows(x, tau)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -102,14 +108,16 @@ class _Fold(torch.autograd.Function):
         x, own, weight, part, tau = ctx.saved_tensors
         need_x, need_features, need_weight, need_bias, need_base = ctx.needs_input_grad
         features = x if own is None else own
-        s = (g.to(part.dtype) * x.to(part.dtype)).sum(-1)
+        wide = g.to(part.dtype) * x.to(part.dtype)
+        s = wide.sum(-1)
         delta = s * (1.0 - part * part)
         dx = df = dw = db = None
         if (own is None and need_x) or need_features:
-            wide = delta.unsqueeze(-1) * weight.to(part.dtype)
-            df = torch.ops.aten.gelu_backward(wide, features.to(part.dtype)).to(features.dtype)
+            torch.mul(delta.unsqueeze(-1), weight.to(part.dtype), out=wide)
+            torch.ops.aten.gelu_backward.grad_input(wide, features.to(part.dtype), grad_input=wide)
+            df = wide.to(features.dtype)
             if own is None:
-                dx, df = torch.addcmul(df, g, tau.to(g.dtype).unsqueeze(-1)), None
+                dx, df = df.addcmul_(g, tau.to(g.dtype).unsqueeze(-1)), None
         if need_x and dx is None:
             dx = scale_rows(g, tau)
         if need_weight:

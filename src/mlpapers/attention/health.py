@@ -65,10 +65,16 @@ class AttentionHealthResult(Result):
             f"{spiky} of {total} heads give more than 90 % of a row to one key on average",
         ]
         stats = self.stats
-        if (stats.tau_q == 1.0).all() and (stats.tau_v == 1.0).all():
+        if self._is_plain():
             return [*lines, "all temperatures are 1: plain attention"]
         low, high = float(np.nanmin(stats.tau_q)), float(np.nanmax(stats.tau_q))
         return [*lines, f"query temperatures lie in [{low:.3g}, {high:.3g}]"]
+
+    def _is_plain(self) -> bool:
+        return bool((self.stats.tau_q == 1.0).all() and (self.stats.tau_v == 1.0).all())
+
+    def _draw_temperatures(self, tau: NDArray[np.float64]) -> Callable[[Axes], Any]:
+        return lambda ax: plot_temperatures(self.tokens, tau.mean(1), ax).set_ylabel("layer")
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per layer and head.
@@ -97,6 +103,8 @@ class AttentionHealthResult(Result):
     def to_html(self) -> str:
         """Return the page: remarks, heat-maps by layer and head, temperatures over the text, the table.
 
+        Temperatures are left out where all are 1.
+
         Returns
         -------
         page : str
@@ -107,15 +115,12 @@ class AttentionHealthResult(Result):
             ("Mass on the first token", _heat_map(np.nanmean(stats.sink_mass, -1))),
             ("Spikiness: small is spiky", _heat_map(np.nanmean(stats.spikiness, -1))),
             ("Dilution: largest probability by number of keys", lambda ax: plot_dilution(stats, ax)),
-            (
-                "Query temperatures over the text, by layer",
-                lambda ax: plot_temperatures(self.tokens, stats.tau_q.mean(1), ax),
-            ),
-            (
-                "Value temperatures over the text, by layer",
-                lambda ax: plot_temperatures(self.tokens, stats.tau_v.mean(1), ax),
-            ),
         ]
+        if not self._is_plain():
+            pictures += [
+                (f"{role} temperatures over the text, mean over heads", self._draw_temperatures(tau))
+                for role, tau in (("Query", stats.tau_q), ("Value", stats.tau_v))
+            ]
         parts = [f"<h2>{title}</h2>{_svg(draw, title)}" for title, draw in pictures]
         remarks = "".join(f"<li>{html.escape(line)}</li>" for line in self.remarks())
         title = html.escape(f"Attention of {self.name} over {len(self.tokens)} tokens")

@@ -36,7 +36,10 @@ def plot_dilution(stats: AttentionStats, ax: Axes | None = None) -> Axes:
     n_layers = len(stats.visible)
     for layer in range(n_layers):
         shade = 0.15 + 0.75 * layer / max(n_layers - 1, 1)
-        ax.plot(stats.visible[layer], stats.top1_mass[layer].mean(0), color=(0.2, 0.45, 0.75, shade))
+        label = {0: "first layer", n_layers - 1: "last layer"}.get(layer)
+        ax.plot(
+            stats.visible[layer], stats.top1_mass[layer].mean(0), color=(0.2, 0.45, 0.75, shade), label=label
+        )
     ax.plot(stats.visible[0], 1.0 / stats.visible[0], "--", color="0.5", label="uniform")
     ax.set(xlabel="visible keys", ylabel="largest probability", xscale="log", yscale="log")
     ax.legend()
@@ -61,8 +64,8 @@ def plot_temperatures(tokens: Sequence[str], tau: Any, ax: Axes | None = None) -
     if rows.ndim != 2 or rows.shape[1] != len(tokens):
         raise ValueError(f"tau must have one column per token, {len(tokens)}; got shape {rows.shape}")
     ax = new_axes(ax)
-    # Symmetric about 1, which is plain attention.
-    reach = max(float(np.nanmax(np.abs(rows - 1.0))), 1e-6)
+    # Symmetric about 1, which is plain attention; differences below a hundredth stay pale.
+    reach = max(float(np.nanmax(np.abs(rows - 1.0))), 0.01)
     picture = ax.imshow(rows, aspect="auto", cmap="RdBu_r", vmin=1.0 - reach, vmax=1.0 + reach)
     ax.figure.colorbar(picture, ax=ax, label="temperature")
     if len(tokens) <= _MAX_LABELS:

@@ -7,14 +7,12 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlpapers.core.validation import check_bool, check_real
+from mlpapers.attention._vectors import distance, logit, matrix, vector
+from mlpapers.core.validation import check_real
 
 __all__ = [
     "dilution_bound",
     "lemma2_sparsity",
-    "prop1_lower_bound",
-    "prop1_min_norm",
-    "prop1_ssa_solution",
     "prop2_flat_loss",
     "prop2_temperature",
     "required_norm",
@@ -44,10 +42,10 @@ def specificity(W: ArrayLike, a: ArrayLike) -> float:
     ----------
     [1] Zhang et al., "Selective Attention", NeurIPS 2024, section 3.
     """
-    matrix, token = _matrix("W", W), _vector("a", a)
-    if matrix.shape[0] != token.shape[0]:
-        raise ValueError(f"W must have as many rows as a has entries; got {matrix.shape} and {token.shape}")
-    return float(np.linalg.norm(matrix.T @ token))
+    weights, token = matrix("W", W), vector("a", a)
+    if weights.shape[0] != token.shape[0]:
+        raise ValueError(f"W must have as many rows as a has entries; got {weights.shape} and {token.shape}")
+    return float(np.linalg.norm(weights.T @ token))
 
 
 def specificity_norm_bound(W_gap: float, a: ArrayLike, b: ArrayLike) -> float:
@@ -75,7 +73,7 @@ def specificity_norm_bound(W_gap: float, a: ArrayLike, b: ArrayLike) -> float:
     [1] Zhang et al., "Selective Attention", NeurIPS 2024, Lemma 1.
     """
     check_real("W_gap", W_gap)
-    return max(W_gap, 0.0) / _distance(_vector("a", a), _vector("b", b))
+    return max(W_gap, 0.0) / distance(vector("a", a), vector("b", b))
 
 
 def dilution_bound(length: int, norm: float) -> float:
@@ -123,133 +121,6 @@ def required_norm(length: int, mass: float) -> float:
     return 0.5 * math.log(odds) if odds > 1.0 else 0.0
 
 
-def prop1_lower_bound(gamma: float, eps: float, e1: ArrayLike, e2: ArrayLike, sharp: bool = True) -> float:
-    r"""Lower bound on the norm that plain attention needs for a flat and a sharp query at once.
-
-    The map to reach is :math:`P = ((1 - \gamma, \gamma), (0, 1))` on two unit tokens, within
-    :math:`\varepsilon` per entry. With :math:`\rho = e_1^\top e_2` and :math:`\Gamma = |\log((1 -
-    \gamma)/\gamma)|`,
-
-    .. math:: \|W\| \ge \frac{\log(1/(4\varepsilon)) - \Gamma}{\|e_1 - e_2\| \sqrt{1 - \rho^2}};
-
-    the paper's bound is smaller by :math:`\sqrt 2`.
-
-    Parameters
-    ----------
-    gamma : float in (0, 1)
-        :math:`\gamma`, the weight of the second token in the flat row.
-    eps : float
-        :math:`\varepsilon`, at most min(gamma, 1 - gamma)/2.
-    e1, e2 : array-like of shape (d,)
-        Unit vectors, not parallel.
-    sharp : bool, default=True
-        False gives the paper's bound.
-
-    Returns
-    -------
-    bound : float; 0 where the formula is negative
-
-    References
-    ----------
-    [1] Zhang et al., "Selective Attention", NeurIPS 2024, Proposition 1.
-    """
-    rho, distance = _prop1_setting(gamma, eps, e1, e2)
-    check_bool("sharp", sharp)
-    excess = math.log(1.0 / (4.0 * eps)) - abs(_logit(gamma))
-    bound = max(excess, 0.0) / (distance * math.sqrt(1.0 - rho**2))
-    return bound if sharp else bound / math.sqrt(2.0)
-
-
-def prop1_min_norm(gamma: float, eps: float, e1: ArrayLike, e2: ArrayLike) -> float:
-    r"""Least norm with which plain attention reaches the map of :func:`prop1_lower_bound`, exactly.
-
-    Rows have the logit gaps :math:`c_i = e_i^\top W (e_2 - e_1)`, with
-    :math:`c_1 \in [\mathrm{logit}(\gamma - \varepsilon), \mathrm{logit}(\gamma + \varepsilon)]` and
-    :math:`c_2 \ge \log((1 - \varepsilon)/\varepsilon)`, and
-
-    .. math:: \min \|W\| = \frac{1}{\|e_1 - e_2\|} \sqrt{\min_{c_1, c_2}
-              \frac{c_1^2 + c_2^2 - 2 \rho c_1 c_2}{1 - \rho^2}}.
-
-    Parameters
-    ----------
-    gamma : float in (0, 1)
-        :math:`\gamma`.
-    eps : float
-        :math:`\varepsilon`.
-    e1, e2 : array-like of shape (d,)
-        Unit vectors, not parallel.
-
-    Returns
-    -------
-    norm : float
-    """
-    rho, distance = _prop1_setting(gamma, eps, e1, e2)
-    low, high, c2 = _gaps(gamma, eps)
-    # The quadratic is convex with its vertex at rho c2; beyond it, c2 may grow with c1.
-    c1 = min(max(rho * c2, low), high)
-    c2 = max(c2, rho * c1)
-    return math.sqrt((c1**2 + c2**2 - 2.0 * rho * c1 * c2) / (1.0 - rho**2)) / distance
-
-
-def prop1_ssa_solution(gamma: float, eps: float, e1: ArrayLike, e2: ArrayLike) -> tuple[Array, Array]:
-    r"""Weights and query temperatures that reach the same map at the least cost.
-
-    The cost is :math:`\max_i |\tau_i| \|W\|`.
-
-    With :math:`r = |\rho|`, :math:`x = |c_1|`, c_2 = log((1 - eps)/eps), a unit vector u and
-    W = u d^T/||d||^2, d = e_2 - e_1,
-
-    .. math:: N = c_2 \;(x \le r c_2), \qquad x \;(c_2 \le r x), \qquad
-              \sqrt{\frac{x^2 + c_2^2 - 2 r x c_2}{1 - r^2}} \;\text{(else)}
-
-    is the least :math:`\max |\tau_i|`, and :math:`\tau_i = c_i / e_i^\top u`. Temperatures are signed. For
-    tokens without correlation they cannot help: N is then that of plain attention.
-
-    Parameters
-    ----------
-    gamma : float in (0, 1)
-        :math:`\gamma`.
-    eps : float
-        :math:`\varepsilon`.
-    e1, e2 : array-like of shape (d,)
-        Unit vectors, not parallel.
-
-    Returns
-    -------
-    W : ndarray of shape (d, d)
-    tau : ndarray of shape (2,)
-
-    Notes
-    -----
-    The paper states that :math:`\max(\log(1/\varepsilon), \Gamma/\sqrt{1-\rho^2})/\|e_1 - e_2\|` is enough;
-    for weakly correlated tokens it is not (by up to 13 % in random draws).
-
-    References
-    ----------
-    [1] Zhang et al., "Selective Attention", NeurIPS 2024, Proposition 1.
-    """
-    rho, distance = _prop1_setting(gamma, eps, e1, e2)
-    a, b = _vector("e1", e1), _vector("e2", e2)
-    low, high, c2 = _gaps(gamma, eps)
-    r = abs(rho)
-    c1 = _cheapest_gap(low, high, _logit(gamma), r * c2)
-    x = abs(c1)
-    if x <= r * c2:
-        u = b
-    elif c2 <= r * x:
-        u = a
-    else:
-        # In the plane of e1 and e2: |e1.u| : |e2.u| = x : c2, with the signs that make both large.
-        targets = np.array([math.copysign(x, rho) if rho else x, c2])
-        coefficients = np.linalg.solve(np.array([[1.0, rho], [rho, 1.0]]), targets)
-        u = coefficients[0] * a + coefficients[1] * b
-        u = u / np.linalg.norm(u)
-    products = np.array([a @ u, b @ u])
-    gaps = np.array([c1, c2])
-    tau = np.divide(gaps, products, out=np.zeros(2), where=products != 0.0)
-    return np.outer(u, b - a) / distance**2, tau
-
-
 def prop2_temperature(kappa: ArrayLike, alpha: float) -> Array:
     r"""Temperature that makes attention return exactly :math:`\alpha a + (1 - \alpha) b`.
 
@@ -276,7 +147,7 @@ def prop2_temperature(kappa: ArrayLike, alpha: float) -> Array:
     ratios = np.asarray(kappa, dtype=np.float64)
     if not (ratios > 0.0).all():
         raise ValueError(f"kappa must be positive; got {float(ratios.min())!r}")
-    return np.log(ratios) + _logit(alpha)
+    return np.log(ratios) + logit(alpha)
 
 
 def prop2_flat_loss(is_minority: ArrayLike) -> float:
@@ -369,61 +240,3 @@ def _best_flat(log_kappa: Array) -> float:
     low, high = _GRID[max(best - 1, 0)], _GRID[min(best + 1, len(_GRID) - 1)]
     refined = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-12})
     return min(float(values[best]), float(refined.fun))
-
-
-def _cheapest_gap(low: float, high: float, aim: float, free: float) -> float:
-    """Return the gap nearest to `aim` among those in [low, high] whose cost is least.
-
-    The cost grows with the size of the gap beyond `free` and is constant below it.
-    """
-    smallest = 0.0 if low <= 0.0 <= high else min(abs(low), abs(high))
-    if abs(aim) <= free:
-        return aim
-    return math.copysign(max(smallest, free), aim) if smallest <= abs(aim) else aim
-
-
-def _gaps(gamma: float, eps: float) -> tuple[float, float, float]:
-    return _logit(gamma - eps), _logit(gamma + eps), math.log((1.0 - eps) / eps)
-
-
-def _logit(p: float) -> float:
-    return math.log(p / (1.0 - p))
-
-
-def _prop1_setting(gamma: float, eps: float, e1: ArrayLike, e2: ArrayLike) -> tuple[float, float]:
-    """Return rho and ||e1 - e2||."""
-    check_real("gamma", gamma, low=0.0, high=1.0, closed="neither")
-    check_real("eps", eps, low=0.0, high=min(gamma, 1.0 - gamma) / 2.0, closed="right")
-    a, b = _vector("e1", e1), _vector("e2", e2)
-    for name, token in (("e1", a), ("e2", b)):
-        length = float(np.linalg.norm(token))
-        if abs(length - 1.0) > 1e-8:
-            raise ValueError(f"{name} must be a unit vector; its norm is {length:.6g}")
-    rho = float(np.clip(a @ b, -1.0, 1.0))
-    if 1.0 - rho**2 < 1e-14:
-        raise ValueError(f"e1 and e2 must not be parallel; their product is {rho:.6g}")
-    return rho, _distance(a, b)
-
-
-def _distance(a: Array, b: Array) -> float:
-    if a.shape != b.shape:
-        raise ValueError(f"both tokens must have one shape; got {a.shape} and {b.shape}")
-    distance = float(np.linalg.norm(a - b))
-    if distance == 0.0:
-        raise ValueError("the two tokens must differ")
-    return distance
-
-
-def _vector(name: str, value: ArrayLike) -> Array:
-    return _finite(name, value, 1)
-
-
-def _matrix(name: str, value: ArrayLike) -> Array:
-    return _finite(name, value, 2)
-
-
-def _finite(name: str, value: ArrayLike, ndim: int) -> Array:
-    array = np.asarray(value, dtype=np.float64)
-    if array.ndim != ndim or not np.isfinite(array).all():
-        raise ValueError(f"{name} must be a finite {ndim}-D array; got shape {array.shape}")
-    return array

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from mlpapers.icl.mixture import RegressionPrompts as RegressionPrompts
     from mlpapers.icl.mixture import TaskMixture as TaskMixture
     from mlpapers.icl.mixture import paper_settings as paper_settings
-    from mlpapers.icl.plugin import PolynomialClassifier as PolynomialClassifier
     from mlpapers.icl.plugin import SemiSupervisedPlugIn as SemiSupervisedPlugIn
     from mlpapers.icl.plugin import SupervisedPlugIn as SupervisedPlugIn
     from mlpapers.icl.plugin_error import bayes_error_asymptotic as bayes_error_asymptotic
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from mlpapers.icl.polynomial import is_label_expressible as is_label_expressible
     from mlpapers.icl.polynomial import jacobian_rank as jacobian_rank
     from mlpapers.icl.polynomial_attention import PolynomialAttention as PolynomialAttention
+    from mlpapers.icl.polynomial_classifier import PolynomialClassifier as PolynomialClassifier
     from mlpapers.icl.population import fit_population as fit_population
     from mlpapers.icl.prompt_theory import PromptOptimum as PromptOptimum
     from mlpapers.icl.prompt_theory import optimal_loss as optimal_loss
@@ -80,7 +80,7 @@ __getattr__, __dir__, __all__ = attach(
         "MiniPFNClassifier": "minipfn",
         "MultilayerLinearAttention": "linear_attention",
         "PolynomialAttention": "polynomial_attention",
-        "PolynomialClassifier": "plugin",
+        "PolynomialClassifier": "polynomial_classifier",
         "PromptOptimum": "prompt_theory",
         "RegressionPrompts": "mixture",
         "SemiSupervisedPlugIn": "plugin",

@@ -15,7 +15,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from mlpapers.core.validation import check_choice, check_int, check_real, check_rng
 from mlpapers.icl._gaussians import fit_components, log_densities
 from mlpapers.icl._labels import PartialLabels, read_labels, validate_rows
-from mlpapers.icl.plugin import _has_no_label, supervised_mean
+from mlpapers.icl._linear_classifier import supervised_mean
+from mlpapers.icl.plugin import _has_no_label
 
 __all__ = ["GMMEMClassifier"]
 

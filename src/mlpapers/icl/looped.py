@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -296,7 +297,7 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
             for name, value in base.get_params(deep=True).items()
             if value is None and name.rpartition("__")[2] == "random_state"
         ]
-        return base.set_params(**dict.fromkeys(free, seed))
+        return base.set_params(**dict.fromkeys(free, seed)) if free else base
 
 
 def _plain(model: SoftModel) -> Any:
@@ -304,16 +305,14 @@ def _plain(model: SoftModel) -> Any:
 
 
 def _summarise(trace: LoopTrace, best: int, selection: str, errors: Array) -> LoopResult:
-    entropy, changes = [], []
-    for loop, P in enumerate(trace.distributions):
-        safe = np.where(P > 0.0, P, 1.0)
-        entropy.append(float(-(P * np.log(safe)).sum(axis=1).mean()) if len(P) else 0.0)
-        before = trace.distributions[max(0, loop - 1)]
-        changes.append(int((P.argmax(axis=1) != before.argmax(axis=1)).sum()) if len(P) else 0)
+    P = np.stack(trace.distributions)  # (loops, unlabelled rows, classes)
+    codes = P.argmax(axis=2)
+    changes = np.zeros(len(P), dtype=np.int64)
+    changes[1:] = (codes[1:] != codes[:-1]).sum(axis=1)
     return LoopResult(
         risks=np.array(trace.risks),
-        entropy=np.array(entropy),
-        label_changes=np.array(changes, dtype=np.int64),
+        entropy=entr(P).sum(axis=(1, 2)) / max(1, P.shape[1]),
+        label_changes=changes,
         best_loop=best,
         selection=selection,
         labeled_errors=errors,

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
-from mlpapers.core.validation import check_bool, check_choice, check_int, check_real, check_rng
-from mlpapers.icl._labels import read_labels, validate_rows
+from mlpapers.core.validation import check_bool, check_int, check_real, check_rng
+from mlpapers.icl._linear_classifier import LinearClassifier, supervised_mean
 from mlpapers.icl._simulate import gram_statistics
 
-__all__ = ["PolynomialClassifier", "SemiSupervisedPlugIn", "SupervisedPlugIn"]
+__all__ = ["SemiSupervisedPlugIn", "SupervisedPlugIn"]
 
 Array = NDArray[np.float64]
 
@@ -24,57 +22,7 @@ _GRID = np.linspace(0.0, 1.0, 21)
 _TUNING_TASKS = 400
 
 
-class _PlugIn(ClassifierMixin, BaseEstimator):
-    """Binary linear classifier sgn(x' mu_hat) that reads -1 in y as "no label"."""
-
-    def decision_function(self, X: Any) -> Array:
-        """Return x' mu_hat for every row; positive means ``classes_[1]``.
-
-        Parameters
-        ----------
-        X : array-like of shape (q, d)
-
-        Returns
-        -------
-        scores : ndarray of shape (q,)
-        """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, order="C", reset=False)
-        scores: Array = X @ self.coef_[0] + self.intercept_
-        return scores
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Return the class of every row; ``classes_[0]`` where the score is 0.
-
-        Parameters
-        ----------
-        X : array-like of shape (q, d)
-
-        Returns
-        -------
-        y : ndarray of shape (q,)
-        """
-        positive = self.decision_function(X) > 0.0
-        return np.asarray(self.classes_[positive.astype(np.int64)])
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
-
-    def _read(self, X: Any, y: Any) -> tuple[Array, Array]:
-        """Validate, set ``classes_``, and return X and labels in {-1, 0, +1}."""
-        X, y = validate_rows(self, X, y)
-        labels = read_labels(y, binary=type(self).__name__)
-        self.classes_ = labels.classes
-        self.intercept_ = 0.0
-        return X, np.where(labels.labeled, 2.0 * labels.codes - 1.0, 0.0)
-
-    def _set(self, direction: Array) -> None:
-        self.coef_ = direction[None, :]
-
-
-class SupervisedPlugIn(_PlugIn):
+class SupervisedPlugIn(LinearClassifier):
     r"""The supervised plug-in sgn(x' mu_s) with :math:`\mu_s = X_I' y_I / m` over the m labelled rows.
 
     The best predictor that one linear attention layer can express. Rows without a label (y = -1) do not
@@ -130,7 +78,7 @@ class SupervisedPlugIn(_PlugIn):
         return self
 
 
-class SemiSupervisedPlugIn(_PlugIn):
+class SemiSupervisedPlugIn(LinearClassifier):
     r"""Plug-in that mixes the supervised mean with its image under powers of the centred Gram matrix.
 
     With :math:`G = X'X/n - \sigma^2 I`, :math:`v = G^k \mu_s`, or for :math:`k = \infty` the top eigenvector
@@ -252,92 +200,6 @@ class SemiSupervisedPlugIn(_PlugIn):
         return float(k)
 
 
-class PolynomialClassifier(_PlugIn):
-    r"""The linear classifier sgn(x' A(X'X/n) X'y) of a stack of linear attention layers.
-
-    Parameters
-    ----------
-    coef : sequence of float, default=(1.0,)
-        Coefficients of A, low order first.
-    factors : (float, sequence of float), optional
-        (c, c_l) for A(t) = c (1 + c_1 t) ... (1 + c_K t), in place of `coef`: the way to high degrees.
-    scale : {"n", "none"}, default="n"
-        A of X'X/n, or of X'X.
-
-    Attributes
-    ----------
-    coef_ : ndarray of shape (1, d)
-    classes_ : ndarray of shape (2,)
-    intercept_ : float
-        0.
-    n_features_in_ : int
-
-    Notes
-    -----
-    Every factor costs one product X'(Xv): O(K n d) time for degree K, and no Gram matrix.
-    """
-
-    def __init__(
-        self,
-        coef: Sequence[float] = (1.0,),
-        *,
-        factors: tuple[float, Sequence[float]] | None = None,
-        scale: Literal["n", "none"] = "n",
-    ) -> None:
-        self.coef = coef
-        self.factors = factors
-        self.scale = scale
-
-    def fit(self, X: Any, y: Any) -> Self:
-        """Apply the polynomial to X'y.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-        y : array-like of shape (n,)
-            Two classes; -1 where the label is missing.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            For coefficients that are no finite sequence, or other than two classes.
-        """
-        check_choice("scale", self.scale, ("n", "none"))
-        coef = _finite("coef", self.coef)
-        factors = None if self.factors is None else _check_factors(self.factors)
-        X, s = self._read(X, y)
-        divisor = len(X) if self.scale == "n" else 1.0
-        start = X.T @ s
-        if factors is None:
-            direction = coef[-1] * start
-            for value in coef[-2::-1]:
-                direction = X.T @ (X @ direction) / divisor + value * start
-        else:
-            direction = factors[0] * start
-            for value in factors[1]:
-                direction = direction + value / divisor * (X.T @ (X @ direction))
-        self._set(direction)
-        return self
-
-
-def _check_factors(factors: Any) -> tuple[float, Array]:
-    try:
-        c, steps = factors
-    except (TypeError, ValueError):
-        raise ValueError(f"factors must be a pair (c, c_l); got {factors!r}") from None
-    return float(_finite("factors", [c])[0]), _finite("factors", steps, empty=True)
-
-
-def supervised_mean(X: Array, s: Array) -> Array:
-    """Return X's/m for labels s in {-1, 0, +1}, m of them not 0."""
-    mean: Array = X.T @ s / max(1, int(np.count_nonzero(s)))
-    return mean
-
-
 def mix(values: Array, projected: Array, mixing: float, sigma: float, k: float, normalize: bool) -> Array:
     """Return mu_hat in the eigenbasis of X'X/n (values in increasing order), for one task or a batch.
 
@@ -400,13 +262,3 @@ def _has_no_label(y: Any) -> bool:
     except ValueError:
         return False
     return labels.ndim == 1 and labels.size > 0 and labels.dtype.kind in "if" and bool((labels == -1).all())
-
-
-def _finite(name: str, value: Any, *, empty: bool = False) -> Array:
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be a sequence of finite numbers; got {value!r}") from error
-    if array.ndim != 1 or not np.isfinite(array).all() or not (array.size or empty):
-        raise ValueError(f"{name} must be a sequence of finite numbers; got {value!r}")
-    return array

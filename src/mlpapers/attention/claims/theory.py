@@ -11,15 +11,13 @@ from mlpapers.attention.papers import SELECTIVE_ATTENTION as PAPER
 from mlpapers.attention.theory import (
     dilution_bound,
     lemma2_sparsity,
-    prop1_lower_bound,
-    prop1_min_norm,
-    prop1_ssa_solution,
     prop2_flat_loss,
     prop2_temperature,
     required_norm,
     specificity,
     specificity_norm_bound,
 )
+from mlpapers.attention.two_token_theory import prop1_lower_bound, prop1_min_norm, prop1_ssa_solution
 from mlpapers.core.paper import Evidence, Measurement, Scale
 
 

@@ -22,7 +22,6 @@ from mlpapers.icl.minipfn import MiniPFNClassifier
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-N_LABELED = 10
 N_LOOPS = 5
 _N_COMPONENTS = 16
 SETS = (
@@ -30,6 +29,18 @@ SETS = (
     "digits 3-8", "digits 4-9", "digits 1-7", "diabetes > median",
 )  # fmt: skip
 MULTICLASS = ("wine", "iris")
+
+
+class Sizes(NamedTuple):
+    """How many rows of a context have a label, and how many at most have none."""
+
+    n_labeled: int = 10
+    n_unlabeled: int = 100
+
+
+USUAL = Sizes()
+FEW_UNLABELED = Sizes(10, 40)
+ALL_CLASSES = Sizes(15, 80)
 
 
 class Split(NamedTuple):
@@ -65,15 +76,16 @@ def table(name: str) -> tuple[Array, Labels]:
     return np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.int64)
 
 
-def split(name: str, seed: int, n_labeled: int = N_LABELED, n_unlabeled: int = 100) -> Split:
+def split(name: str, seed: int, sizes: Sizes = USUAL) -> Split:
     """Draw labelled rows in the classes' proportions, then unlabelled and at most 300 test rows.
 
     Digits are reduced to 16 principal components of the context rows.
     """
     X, y = table(name)
+    n_labeled = sizes.n_labeled
     labeled, rest = train_test_split(np.arange(len(y)), train_size=n_labeled, stratify=y, random_state=seed)
     rest = np.random.default_rng(seed).permutation(rest)
-    n_unlabeled = min(n_unlabeled, len(y) - 50)
+    n_unlabeled = min(sizes.n_unlabeled, len(y) - 50)
     context = np.concatenate([labeled, rest[:n_unlabeled]])
     test = rest[n_unlabeled : n_unlabeled + 300]
     rows, new = X[context], X[test]
@@ -86,18 +98,20 @@ def split(name: str, seed: int, n_labeled: int = N_LABELED, n_unlabeled: int = 1
 
 
 @functools.cache
-def _looped_accuracies(name: str, seed: int, guard: bool) -> dict[str, float]:
-    return loops_of(MiniPFNClassifier(), name, seed, guard=guard)
+def _looped_accuracies(name: str, seed: int, sizes: Sizes, guard: bool) -> dict[str, float]:
+    return loops_of(MiniPFNClassifier(), name, seed, sizes, guard=guard)
 
 
-def looped_accuracies(name: str, seed: int, *, guard: bool = False) -> dict[str, float]:
+def looped_accuracies(name: str, seed: int, sizes: Sizes = USUAL, *, guard: bool = False) -> dict[str, float]:
     """Return what :func:`loops_of` does for MiniPFN; a split is computed once."""
-    return dict(_looped_accuracies(name, seed, guard))
+    return dict(_looped_accuracies(name, seed, sizes, guard))
 
 
-def loops_of(estimator: Any, name: str, seed: int, *, guard: bool = False) -> dict[str, float]:
+def loops_of(
+    estimator: Any, name: str, seed: int, sizes: Sizes = USUAL, *, guard: bool = False
+) -> dict[str, float]:
     """Return test accuracies of every loop, of the smallest risk, and with `guard` of selection="cv"."""
-    rows = split(name, seed)
+    rows = split(name, seed, sizes)
     model = LoopedClassifier(estimator, n_loops=N_LOOPS, tol=0.0, random_state=seed)
     stages = list(model.fit(rows.X, rows.y).staged_predict(rows.X_test))
     scores = {f"Loop-{loop}": float((stage == rows.y_test).mean()) for loop, stage in enumerate(stages)}
@@ -108,9 +122,9 @@ def loops_of(estimator: Any, name: str, seed: int, *, guard: bool = False) -> di
     return scores
 
 
-def peer_accuracies(name: str, seed: int) -> dict[str, float]:
+def peer_accuracies(name: str, seed: int, sizes: Sizes = USUAL) -> dict[str, float]:
     """Return test accuracies of scikit-learn's classifiers on standardised rows."""
-    rows = split(name, seed)
+    rows = split(name, seed, sizes)
     labeled = rows.y >= 0
     peers = {
         "LogReg": (LogisticRegression(), labeled),
