@@ -290,7 +290,7 @@ def test_missing_compiler(monkeypatch):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"strategy": "magic"}, {"strategy": "llm"}, {"strategy": "both"}, {"llm": object()},
+        {"strategy": "magic"}, {"strategy": "llm"}, {"strategy": "both"},
         {"workflow": "no"}, {"search": "luck"}, {"n_candidates": 0}, {"time_budget": 0.0},
         {"time_budget": float("nan")}, {"rtol": -1e-4}, {"rtol": float("inf")}, {"dsl": "fortran"},
         {"backend": "abacus"}, {"timeout": 0.0},
@@ -305,6 +305,10 @@ def test_wrong_parameters(wrong):
 
 
 def test_wrong_arguments(tmp_path):
+    with pytest.raises(TypeError, match="llm"):
+        KernelAgent(store=":memory:", llm=object()).generate(GELU)
+    with pytest.raises(TypeError, match="budget"):
+        KernelAgent(store=":memory:", budget=3).generate(GELU)
     with pytest.raises(TypeError, match="task"):
         KernelAgent(store=":memory:").generate("text")
     with pytest.raises(ValueError, match="no run"):

@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlpapers.core.parallel import parallel_map
-from mlpapers.kernels.agents.conductor import WORKFLOWS, Event, State, replay, transition
+from mlpapers.kernels.agents.author import LanguageAuthor
+from mlpapers.kernels.agents.conductor import WORKFLOWS, Event, State, Workflow, replay, transition
 from mlpapers.kernels.agents.messages import TaskSpec, TraceEvent
 from mlpapers.kernels.agents.rules import Coder, Designer, Verifier
+from mlpapers.kernels.designs import Candidate
 from mlpapers.kernels.dsl.base import BuildError, get_backend, get_dsl
+from mlpapers.kernels.llm.budget import Budget, Meter
+from mlpapers.kernels.llm.client import as_client
 from mlpapers.kernels.result import KernelResult
-from mlpapers.kernels.search.halving import HalvingOutcome, successive_halving
+from mlpapers.kernels.search.halving import ROUNDS, HalvingOutcome, successive_halving
 from mlpapers.kernels.search.space import Params, candidates
 from mlpapers.kernels.store import Store, code_sha
 from mlpapers.kernels.verify.examiner import Examiner
@@ -29,28 +33,33 @@ from mlpapers.kernels.verify.timing import faster
 
 if TYPE_CHECKING:
     from mlpapers.kernels.agent import KernelAgent
-    from mlpapers.kernels.designs import Candidate, Design
+    from mlpapers.kernels.designs import Design
     from mlpapers.kernels.kernel import Kernel
     from mlpapers.kernels.task import Task
 
 # Of each further design, so many settings enter a race whose first design has the rest.
 _PER_ALTERNATIVE = 2
+# Pairs of runs of the incumbent and one challenger, and how many challengers get them.
+_DUEL_RUNS = 31
+_DUELS = 2
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A design, by its number, and a setting of its knobs."""
+    """A design, by its number, and a setting of its knobs; or the code that a language model wrote."""
 
     design: int
     params: Params
+    code: str = ""
 
     def to_json(self) -> str:
-        return json.dumps({"design": self.design, "params": self.params}, sort_keys=True)
+        known = {"design": self.design, "params": self.params}
+        return json.dumps({**known, "code": self.code} if self.code else known, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Entry:
         found = json.loads(text)
-        return cls(found["design"], found["params"])
+        return cls(found["design"], found["params"], found.get("code", ""))
 
 
 class Session:
@@ -83,8 +92,12 @@ class Session:
         self.store, self.run_id = store, run_id
         seed = store.run(run_id).config["seed"]
         self._clock, self._deadline = clock, clock() + agent.time_budget
+        chosen = agent.workflow if isinstance(agent.workflow, Workflow) else WORKFLOWS[agent.workflow]
         self._workflow = replace(
-            WORKFLOWS[agent.workflow], max_steps=agent.max_steps, max_coder_retries=agent.max_coder_retries
+            chosen,
+            max_steps=agent.max_steps,
+            max_coder_retries=agent.max_coder_retries,
+            author="rules" if agent.who == "rules" else "llm",
         )
         self._coder = Coder(dsl, backend)
         self._examiner = Examiner(
@@ -94,6 +107,27 @@ class Session:
         self._given: tuple[Design, ...] | None = None
         self._problem = ""
         self._seed = seed
+
+    @functools.cached_property
+    def _spec(self) -> TaskSpec:
+        agent = self.agent
+        return TaskSpec(
+            self.task, self.dsl, self.backend, agent.library_ops, agent.precision, agent.shape_policy,
+            agent.algebra,
+        )  # fmt: skip
+
+    @functools.cached_property
+    def _model(self) -> LanguageAuthor:
+        """The language model's part of the run."""
+        agent = self.agent
+        # Beside the rules the model has half of the time: what they write is to be verified and timed too.
+        share = 0.5 if agent.who == "both" else 1.0
+        until = self._deadline - (1.0 - share) * agent.time_budget
+        meter = Meter(
+            as_client(agent.llm), self.store, self.run_id, agent.budget or Budget(),
+            lambda: until - self._clock(), self._seed,
+        )  # fmt: skip
+        return LanguageAuthor(meter, self._spec, lambda: self.designs, agent.docs, self._seed)
 
     @functools.cached_property
     def _arch(self) -> str:
@@ -107,13 +141,8 @@ class Session:
 
         if self._given is not None:
             return self._given
-        agent = self.agent
-        spec = TaskSpec(
-            self.task, self.dsl, self.backend, agent.library_ops, agent.precision, agent.shape_policy,
-            agent.algebra,
-        )  # fmt: skip
         try:
-            return Designer().run(spec)
+            return Designer().run(self._spec)
         except UnsupportedOp as error:
             self._problem = f"{type(error).__name__}: {error}"
             return ()
@@ -157,7 +186,10 @@ class Session:
             self._examiner.close()
 
     def candidate(self, entry: Entry) -> Candidate:
-        """Render a design at a setting of its knobs."""
+        """Render a design at a setting of its knobs, or return what a language model wrote."""
+        if entry.code:
+            said = (f"written by a language model: {self._written_by}",)
+            return Candidate(entry.code, self.dsl, self.backend, {}, "llm", None, said)
         return self._coder.run(self.designs[entry.design], entry.params)
 
     def _time_left(self) -> bool:
@@ -173,14 +205,18 @@ class Session:
         }[state.phase](state)
 
     def _design(self, state: State) -> Event:
-        number = sum(event.kind == "designed" for event in state.history)
+        if state.author == "llm":
+            return self._model.design(state)
+        number = sum(event.kind == "designed" for event in state.own_history)
         if number >= len(self.designs):
             return Event("exhausted", detail=self._problem or "no further design")
         return Event("designed", detail=self.designs[number].name, subject=str(number))
 
     def _code(self, state: State) -> Event:
+        if state.author == "llm":
+            return self._model.code(state)
         design, tried = 0, 0
-        for event in state.history:
+        for event in state.own_history:
             if event.kind == "designed":
                 design, tried = int(event.subject), 0
             elif event.kind == "coded":
@@ -199,7 +235,10 @@ class Session:
         verdict = self._verifier.run(candidate, timing=self._time_left())
         sha = code_sha(candidate.code)
         if not verdict.ok:
-            return Event("failed", verdict.report.error_class, verdict.report.error, sha)
+            failed = Event("failed", verdict.report.error_class, verdict.report.error, sha)
+            if state.author == "llm" and self._workflow.analysis:
+                return self._model.analysed(failed, state, candidate.code)
+            return failed
         target = self.agent.target_speedup
         slow = target is not None and not verdict.speedup >= target
         return Event("passed", "slow" if slow else "", entry.to_json(), sha)
@@ -212,7 +251,11 @@ class Session:
     def _race(self, incumbent: Entry, code: str) -> Event:
         """Race other settings, and other designs, against the incumbent."""
         kept = Event("tuned", detail=incumbent.to_json(), subject=code_sha(code))
-        if self.agent.search == "none" or self.agent.n_candidates < 2 or not self._time_left():
+        # What a model wrote races against what the rules write even where nothing else is searched.
+        versus = bool(incumbent.code) and self.agent.who == "both"
+        if not versus and (self.agent.search == "none" or self.agent.n_candidates < 2 or incumbent.code):
+            return kept
+        if not self._time_left():
             return kept
         entries, codes = self._field(incumbent, code)
         if len(entries) < 2:
@@ -227,15 +270,22 @@ class Session:
     def _winner(
         self, outcome: HalvingOutcome, entries: Sequence[Entry], codes: Sequence[str]
     ) -> Event | None:
-        """Return the event of the fastest entry that is right and clearly faster than the incumbent."""
-        mine = np.asarray(outcome.times.get(0, ()))
-        for index in outcome.order:
-            theirs = np.asarray(outcome.times[index])
-            n = min(len(mine), len(theirs))
-            if index == 0 or n == 0 or not faster(theirs[:n], mine[:n]):
+        """Return the event of the fastest entry that is right and beats the incumbent; None where none does.
+
+        What led the race was chosen for its times, so these flatter it: it meets the incumbent once more, the
+        two alone and in turns, whatever is left of the budget. Only these new times decide.
+        """
+        for index in outcome.order[:_DUELS]:
+            if index == 0:
                 return None
-            candidate = self.candidate(entries[index])
-            if self._verifier.run(candidate).ok:
+            number = len(ROUNDS) + index
+            mine, theirs = self._measured(number, [codes[0], codes[index]], _DUEL_RUNS)
+            if not mine or not theirs:
+                continue
+            n = min(len(mine), len(theirs))
+            if not faster(theirs[:n], mine[:n]):
+                continue
+            if self._verifier.run(self.candidate(entries[index])).ok:
                 ms = 1e3 * float(np.median(theirs))
                 self.store.set_knobs(
                     self._bucket(entries[index].design), self._arch, entries[index].params, ms
@@ -246,9 +296,11 @@ class Session:
     def _field(self, incumbent: Entry, code: str) -> tuple[list[Entry], list[str]]:
         """Return the entries of a race and their sources; the incumbent is the first."""
         n = self.agent.n_candidates
+        if incumbent.code:
+            n = 2 if self.agent.search == "none" else max(2, n)
         others = [k for k in range(len(self.designs)) if k != incumbent.design]
         entries = [Entry(k, params) for k in others for params in self._settings(k, _PER_ALTERNATIVE)]
-        own = self._settings(incumbent.design, n)
+        own = [] if incumbent.code else self._settings(incumbent.design, n)
         entries = ([Entry(incumbent.design, params) for params in own] + entries)[: n + len(entries)]
         fields: dict[str, Entry] = {code: incumbent}
         for entry in entries:
@@ -296,7 +348,7 @@ class Session:
 
     def _last_entry(self, state: State) -> Entry | None:
         for event in reversed(state.history):
-            if event.kind in ("coded", "tuned"):
+            if event.kind in ("coded", "passed", "tuned"):
                 return Entry.from_json(event.detail)
         return None
 
@@ -323,6 +375,7 @@ class Session:
     def _kernel(self, candidate: Candidate) -> Kernel:
         from mlpapers.kernels.kernel import Kernel
 
+        # A kernel that a model wrote is not what its sketch would be rendered as.
         sketch = candidate.design.sketch.to_text() if candidate.design is not None else None
         return Kernel(
             code=candidate.code, dsl=candidate.dsl, backend=candidate.backend, task=self.task,
@@ -345,7 +398,7 @@ class Session:
             report=verdict.report,
             origin=kernel.origin,
             disclosures=tuple(dict.fromkeys((*said, *verdict.report.disclosures))),
-            roofline_fraction=self._floor(design) / (1e-3 * verdict.kernel_ms),
+            roofline_fraction=self._floor(design or self._default) / (1e-3 * verdict.kernel_ms),
             attempts=self.store.attempts(self.run_id),
             trace=trace,
             run_id=self.run_id,
@@ -353,6 +406,14 @@ class Session:
             degenerate=verdict.degenerate,
             device=self._arch,
         )
+
+    @property
+    def _default(self) -> Design | None:
+        return self.designs[0] if self.designs else None
+
+    @property
+    def _written_by(self) -> str:
+        return str(getattr(self.agent.llm, "model", None) or type(self.agent.llm).__name__)
 
     def _floor(self, design: Design | None) -> float:
         from mlpapers.kernels.graph.floor import floor_seconds
@@ -370,7 +431,22 @@ class Session:
             done.append(event)
             after = replay(self.task.fingerprint, done, self._workflow)
             kind = f"{event.kind} ({event.error_class})" if event.error_class else event.kind
-            rows.append(TraceEvent(before.step, before.phase, kind, event.detail[:2000], after.phase))
+            why = after.action.reason
+            if after.action.overruled:
+                why += f" (proposed: {after.action.overruled}; overruled)"
+            rows.append(
+                TraceEvent(
+                    before.step,
+                    before.phase,
+                    kind,
+                    event.detail[:2000],
+                    after.phase,
+                    before.author,
+                    event.answer,
+                    why,
+                    event.notes,
+                )
+            )
             before = after
         return tuple(rows)
 

@@ -248,7 +248,7 @@ class Interpreter:
             return [decode(item) for item in value] if isinstance(value, list) else value
 
         function = torch.ops
-        for name in s.target.split("."):
+        for name in s.target.removeprefix("own.").split("."):
             function = getattr(function, name)
         result = function(*map(decode, spec["args"]), **{key: decode(v) for key, v in spec["kwargs"].items()})  # type: ignore[operator]
         results = result if spec.get("several") else [result]

@@ -11,9 +11,11 @@ from sklearn.base import BaseEstimator
 
 from mlpapers.core.validation import check_bool, check_choice, check_int, check_real, check_rng, check_workers
 from mlpapers.kernels._session import Session
-from mlpapers.kernels.agents.conductor import WORKFLOWS
+from mlpapers.kernels.agents.conductor import WORKFLOWS, Workflow
 from mlpapers.kernels.agents.messages import from_json, to_json
 from mlpapers.kernels.dsl.base import DSLUnavailable, get_dsl, resolve
+from mlpapers.kernels.llm.budget import Budget
+from mlpapers.kernels.llm.client import as_client
 from mlpapers.kernels.result import KernelResult
 from mlpapers.kernels.store import Store
 from mlpapers.kernels.task import Task
@@ -44,15 +46,18 @@ class KernelAgent(BaseEstimator):
 
     Parameters
     ----------
-    llm : None
-        A language model; only rules exist so far.
+    llm : ChatClient, callable or None
+        A language model: :class:`OpenAIClient`, :class:`LiteLLMClient`, :class:`Cassette`, anything with
+        their ``complete``, or a function from messages to text. None needs no network.
     dsl, backend : str
         The kernel language and the device; "auto" takes what is usable here.
     strategy : {"auto", "rules", "llm", "both"}
-        Who designs and codes.
-    workflow : str
+        Who designs and codes: the rules; the model, and the rules where it fails; or both, and the faster
+        kernel wins. "auto" is "both" with a model, else "rules". Without a right kernel of the model, the
+        rules' is returned.
+    workflow : str or Workflow
         ``"default"``, ``"paper"``, ``"coder_only"``, ``"verifier_only"``, ``"evolve"``, ``"ucb"``,
-        ``"connected"``: which agent may follow which.
+        ``"connected"``, or one of your own: which agent may follow which.
     search : {"autotune", "none"}
         Whether settings of the knobs are raced against each other.
     n_candidates : int
@@ -88,10 +93,10 @@ class KernelAgent(BaseEstimator):
     timeout : float
         Seconds that a worker may take.
     docs : path-like, optional
-        Further documents of the languages.
+        A folder with further documents of the languages, see :func:`retrieve`.
     devices : list of str, optional
-    budget : object, optional
-        What a language model may spend.
+    budget : Budget, optional
+        What a language model may spend in one run.
     n_jobs : int or None
         Candidates that are compiled at the same time.
     random_state : int, Generator, RandomState or None
@@ -112,7 +117,7 @@ class KernelAgent(BaseEstimator):
         backend: str = "auto",
         *,
         strategy: str = "auto",
-        workflow: str = "default",
+        workflow: str | Workflow = "default",
         search: str = "autotune",
         n_candidates: int = 16,
         time_budget: float = 120.0,
@@ -199,7 +204,7 @@ class KernelAgent(BaseEstimator):
                 task=None if task.live is not None else to_json(task),
                 dsl=dsl,
                 backend=backend,
-                config={**{name: getattr(self, name) for name in _STORED}, "seed": self._seed()},
+                config=self._config(),
             )
             return Session(self, task, dsl, backend, store, run).run()
 
@@ -230,16 +235,52 @@ class KernelAgent(BaseEstimator):
             raise ValueError("kernel has no sketch, so its knobs are not known; generate one instead")
         self._checked(task)
         with self._opened() as store:
-            config = {name: getattr(self, name) for name in _STORED}
+            config = self._config()
             run = store.start_run(
                 task_fp=task.fingerprint,
                 task_name=task.name,
                 task=None if task.live is not None else to_json(task),
                 dsl=kernel.dsl,
                 backend=kernel.backend,
-                config={**config, "seed": self._seed(), "kernel": None if task.live else to_json(kernel)},
+                config={**config, "kernel": None if task.live else to_json(kernel)},
             )
             return Session(self, task, kernel.dsl, kernel.backend, store, run).tune(kernel)
+
+    def migrate(
+        self, kernel: Kernel, to_dsl: str, to_backend: str | None = None, task: Task | None = None
+    ) -> KernelResult:
+        """Render a kernel in another language, from its sketch or else from the task's graph, and examine it.
+
+        Parameters
+        ----------
+        kernel : Kernel
+        to_dsl : str
+        to_backend : str, optional
+            By default the first device of the language that is there.
+        task : Task, optional
+            By default the kernel's.
+
+        Returns
+        -------
+        result : KernelResult
+            With the source in any case; where the language cannot be used here, ``success`` is False and
+            ``report.error`` says why.
+
+        Raises
+        ------
+        ValueError
+            If there is no task, or the language or device is not known.
+        """
+        from mlpapers.kernels.migration import migrate
+
+        return migrate(
+            kernel,
+            to_dsl,
+            to_backend or "auto",
+            task=task,
+            settings=self.settings(),
+            random_state=self._seed(),
+        )
 
     def resume(self, run_id: str) -> KernelResult:
         """Go on with a run that was interrupted, or return the result of one that ended.
@@ -266,6 +307,8 @@ class KernelAgent(BaseEstimator):
             task = from_json(run.task)
             config = dict(run.config)
             seed, kernel = config.pop("seed"), config.pop("kernel", None)
+            if config["workflow"].startswith("{"):
+                config["workflow"] = from_json(config["workflow"])
             agent = type(self)(**{**self.get_params(deep=False), **config, "random_state": seed})
             agent._checked(task)
             session = Session(agent, task, run.dsl, run.backend, store, run_id)
@@ -276,6 +319,13 @@ class KernelAgent(BaseEstimator):
         self._check_places()
         with self._opened() as store:
             return store.runs()
+
+    @property
+    def who(self) -> str:
+        """Who designs and codes: "rules", "llm" or "both"."""
+        if self.strategy != "auto":
+            return self.strategy
+        return "rules" if self.llm is None else "both"
 
     def settings(self) -> Settings:
         """Return how candidates are examined."""
@@ -296,8 +346,9 @@ class KernelAgent(BaseEstimator):
         if self.strategy in ("llm", "both") and self.llm is None:
             raise ValueError(f"strategy={self.strategy!r} needs llm, a chat client; got llm=None")
         if self.llm is not None:
-            raise ValueError(f"llm must be None: kernels are written by rules; got {self.llm!r}")
-        check_choice("workflow", self.workflow, tuple(WORKFLOWS))
+            as_client(self.llm)
+        if not isinstance(self.workflow, Workflow):
+            check_choice("workflow", self.workflow, tuple(WORKFLOWS))
         check_choice("search", self.search, SEARCHES)
         check_choice("precision", self.precision, PRECISIONS)
         check_int("n_candidates", self.n_candidates, minimum=1)
@@ -332,8 +383,8 @@ class KernelAgent(BaseEstimator):
             isinstance(devices, list | tuple) and devices and all(isinstance(item, str) for item in devices)
         ):
             raise TypeError(f"devices must be a list of names or None; got {devices!r}")
-        if self.budget is not None:
-            raise ValueError(f"budget must be None without a language model; got {self.budget!r}")
+        if self.budget is not None and not isinstance(self.budget, Budget):
+            raise TypeError(f"budget must be a Budget or None; got {self.budget!r}")
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Store]:
@@ -343,6 +394,14 @@ class KernelAgent(BaseEstimator):
             return
         with Store(self.store) as store:
             yield store
+
+    def _config(self) -> dict[str, Any]:
+        """Return what a run is filed with, so that it goes on with the same decisions."""
+        config = {name: getattr(self, name) for name in _STORED}
+        if isinstance(self.workflow, Workflow):
+            config["workflow"] = to_json(self.workflow)
+        # Whether there is a model may differ where the run goes on.
+        return {**config, "strategy": self.who, "seed": self._seed()}
 
     def _seed(self) -> int:
         return int(check_rng(self.random_state).integers(2**31))

@@ -107,6 +107,48 @@ def tune(
     _finish(result, as_json)
 
 
+@app.command()
+def migrate(
+    task: TaskFile,
+    to: Annotated[str, typer.Option("--to", help="The language to come to.")],
+    kernel: Annotated[
+        Path | None,
+        typer.Option(
+            "--kernel",
+            exists=True,
+            dir_okay=False,
+            help="A saved KernelResult, or a source.",
+            show_default=False,
+        ),
+    ] = None,
+    backend: Backend = "auto",
+    sizes: Sizes = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Save: a source for *.py, else all.", show_default=False),
+    ] = None,
+    seed: Seed = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Render a kernel in another language and examine it; the source is printed or saved in any case."""
+    from mlpapers.kernels.migration import migrate as migrated
+    from mlpapers.kernels.result import KernelResult
+
+    loaded = _task(task, sizes)
+    with _usage():
+        given: Any = ""
+        if kernel is not None and kernel.suffix == ".py":
+            given = kernel.read_text(encoding="utf-8")
+        elif kernel is not None:
+            given = KernelResult.load(kernel).kernel
+        result = migrated(given, to, backend, task=loaded, random_state=seed)
+        if out is not None and out.suffix == ".py":
+            out.write_text(result.code, encoding="utf-8")
+        elif out is not None:
+            result.save(out)
+    _finish(result, as_json)
+
+
 @app.command("verify")
 def verify_kernel(
     task: TaskFile,

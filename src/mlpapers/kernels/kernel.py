@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import linecache
 import sys
 import types
 from dataclasses import dataclass, field
@@ -74,7 +75,10 @@ class Kernel:
         module = types.ModuleType(name)
         # Classes look their module up by name (for pickling and annotations).
         sys.modules[name] = module
-        exec(compile(self.code, f"<kernel {name}>", "exec"), module.__dict__)
+        # Triton, and tracebacks, read the source of functions again.
+        file = f"<kernel {name}>"
+        linecache.cache[file] = (len(self.code), None, self.code.splitlines(keepends=True), file)
+        exec(compile(self.code, file, "exec"), module.__dict__)
         loaded: type = module.__dict__["ModelNew"]
         return loaded
 

@@ -269,7 +269,9 @@ class Sketch:
     def library(self) -> tuple[str, ...]:
         """The aten operations that are called, in order of first use."""
         calls = (statement.target for statement in walk(self.body) if isinstance(statement, Call))
-        return tuple(dict.fromkeys(target for target in calls if target != "window"))
+        return tuple(
+            dict.fromkeys(target for target in calls if target != "window" and not target.startswith("own."))
+        )
 
     def tensor(self, name: str) -> Tensor:
         """Return a declared tensor."""

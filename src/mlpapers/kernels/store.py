@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import sqlite3
 import threading
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlpapers.kernels.agents.conductor import Event
 from mlpapers.kernels.agents.messages import from_json, to_json
+from mlpapers.kernels.llm.budget import Spent
+from mlpapers.kernels.llm.client import Completion
 from mlpapers.kernels.verify.report import Verdict
 
 if TYPE_CHECKING:
@@ -54,6 +57,10 @@ CREATE TABLE IF NOT EXISTS knobs (
     NULL, PRIMARY KEY (template, device)
 );
 CREATE TABLE IF NOT EXISTS llm_cache (key TEXT PRIMARY KEY, completion TEXT NOT NULL, created REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS llm_calls (
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, key TEXT NOT NULL, tokens INTEGER NOT NULL, cost REAL,
+    seconds REAL NOT NULL, created REAL NOT NULL
+);
 """
 
 
@@ -317,3 +324,33 @@ class Store:
         """Return the remembered winner, or None."""
         rows = self._rows("SELECT params FROM knobs WHERE template = ? AND device = ?", template, device)
         return json.loads(rows[0][0]) if rows else None
+
+    def completion(self, key: str) -> Completion | None:
+        """Return the answer of a language model to a request that was paid for, or None."""
+        rows = self._rows("SELECT completion FROM llm_cache WHERE key = ?", key)
+        return Completion.from_json(rows[0][0]) if rows else None
+
+    def add_completion(self, run_id: str, key: str, completion: Completion | None, seconds: float) -> None:
+        """Write down a call: its answer, kept for every run, and what this run spent; None is no answer."""
+        spent = Spent().plus(completion, seconds)
+        # sqlite stores nan as NULL, which is what an unknown cost is.
+        with self._transaction() as db:
+            if completion is not None:
+                db.execute(
+                    "INSERT OR REPLACE INTO llm_cache VALUES (?, ?, ?)",
+                    (key, completion.to_json(), time.time()),
+                )
+            db.execute(
+                "INSERT INTO llm_calls (run, key, tokens, cost, seconds, created) VALUES (?, ?, ?, ?, ?, ?)",
+                (run_id, key, spent.tokens, spent.cost, seconds, time.time()),
+            )
+
+    def spent(self, run_id: str) -> Spent:
+        """Return what a run's calls of a language model have cost."""
+        rows = self._rows("SELECT tokens, cost, seconds FROM llm_calls WHERE run = ?", run_id)
+        return Spent(
+            len(rows),
+            sum(row[0] for row in rows),
+            math.fsum(math.nan if row[1] is None else row[1] for row in rows),
+            math.fsum(row[2] for row in rows),
+        )

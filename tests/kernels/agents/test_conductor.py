@@ -1,10 +1,13 @@
 """The state machine: pure, bounded, and a replay of its history leads to the same state."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpapers.kernels.agents.conductor import (
+    AUTHORS,
     EVENTS,
     PHASES,
     WORKFLOWS,
@@ -23,7 +26,12 @@ events = st.builds(
     detail=st.text(max_size=20),
     proposal=st.sampled_from(["", *PHASES]),
 )
-workflows = st.sampled_from(sorted(WORKFLOWS)).map(WORKFLOWS.get)
+workflows = st.builds(
+    lambda name, author, max_steps: replace(WORKFLOWS[name], author=author, max_steps=max_steps),
+    st.sampled_from(sorted(WORKFLOWS)),
+    st.sampled_from(AUTHORS),
+    st.sampled_from([1, 2, 5, 20]),
+)
 
 
 def after(*kinds, workflow="default"):
@@ -42,6 +50,10 @@ def test_every_sequence_ends_within_the_limit(workflow, sequence):
         assert state.phase == state.action.next
         if before.done:
             assert state is before
+        elif state.author != before.author:
+            # The rules begin anew.
+            assert state.author == "rules"
+            assert state.done or state.phase == workflow.start
         elif not state.done and state.phase != before.phase:
             assert workflow.allows(before.phase, state.phase)
     assert state.done
@@ -164,7 +176,61 @@ def test_long_errors_keep_both_ends():
     assert kept[30] == "[140 lines left out]"
 
 
+@given(workflows, st.lists(events, min_size=20, max_size=30))
+def test_a_model_without_success_hands_over_in_time(workflow, sequence):
+    """Steps are left for the rules, and no model ends a run without success before they had their turn."""
+    state = initial("task", workflow)
+    for event in sequence:
+        state = transition(state, event, workflow)
+        if state.author == "llm" and not state.succeeded:
+            assert not state.done
+            assert state.phase == "verifier" or state.step < workflow.max_steps - min(
+                6, workflow.max_steps // 2
+            )
+
+
+def model_after(*kinds, **options):
+    workflow = replace(WORKFLOWS["default"], author="llm", **options)
+    return replay("task", [Event(kind.partition(":")[0], kind.partition(":")[2]) for kind in kinds], workflow)
+
+
+@pytest.mark.parametrize("kind", ["llm_error", "budget"])
+def test_the_rules_take_over(kind):
+    state = model_after("designed", kind)
+    assert (state.author, state.phase, state.since) == ("rules", "designer", 2)
+    assert state.action.reason == f"{kind}: the rules go on"
+    assert state.own_history == ()
+    # What the model did wrong is not counted against the rules.
+    round_ = ("designed", *("coded", "failed:compile") * 3)
+    assert model_after(*round_).author == "llm"
+    assert model_after(*round_, *round_[:-1]).author == "llm"
+    handed = model_after(*round_, *round_)
+    assert (handed.author, handed.phase) == ("rules", "designer")
+    assert handed.action.reason == "retries are spent: the rules go on"
+    assert model_after(*round_, *round_, "designed", "coded", "failed:compile").phase == "coder"
+
+
+def test_answers_that_cannot_be_used():
+    assert model_after("failed:answer").phase == "designer"
+    assert model_after("designed", "failed:answer").phase == "coder"
+    assert model_after("designed", *["failed:answer"] * 3).author == "rules"
+    assert model_after("designed", "coded", "failed:sketch").phase == "coder"
+    # By rules there are no such answers.
+    assert after("designed", "failed:answer").done
+
+
+def test_a_model_that_has_won_is_not_replaced():
+    assert model_after("designed", "coded", "passed", "llm_error").author == "llm"
+    state = model_after("designed", "coded", "passed", "tuned")
+    assert state.done
+    assert state.author == "llm"
+
+
 def test_bad_values():
+    with pytest.raises(ValueError, match="author"):
+        Workflow("mine", "coder", {}, author="me")
+    with pytest.raises(TypeError, match="analysis"):
+        Workflow("mine", "coder", {}, analysis=1)
     with pytest.raises(ValueError, match="kind"):
         Event("finished")
     with pytest.raises(ValueError, match="error_class"):

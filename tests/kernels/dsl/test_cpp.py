@@ -138,3 +138,30 @@ def test_export_for_load_inline_is_python_with_torchs_own_builder():
     compile(code, "exported", "exec")
     assert "load_inline(" in code
     assert "subprocess" not in code
+
+
+@compiled
+def test_other_sizes_than_it_was_made_for_are_refused():
+    task = make_task("t", "", "return x * y", ("torch.randn(4, 6)", "torch.randn(6)"), HEAD)
+    ours = Kernel(candidate(synthesise(task)[0]).code, "cpp", "cpu", task).load()()
+    assert ours(torch.ones(9, 6), torch.ones(6)).shape == (9, 6)
+    with pytest.raises(ValueError, match=r"x of shape \(9, 6\); got \(9, 5\)"):
+        ours(torch.ones(9, 5), torch.ones(6))
+    with pytest.raises(ValueError, match=r"y of shape \(6,\); got \(3,\)"):
+        ours(torch.ones(9, 6), torch.ones(3))
+    with pytest.raises(TypeError, match="y must have dtype"):
+        ours(torch.ones(9, 6), torch.ones(6, dtype=torch.float64))
+
+
+@compiled
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "forward", ["return F.max_pool1d(x, 5, 2, 2, 2, True)", "return F.avg_pool1d(x, 4, 3, 1, True, False)"]
+)
+def test_windows_that_overhang(dtype, forward):
+    task = make_task("t", "", forward, (f"torch.randn(2, 3, 22, dtype=torch.{dtype})",), HEAD)
+    module, (x,) = task.build()
+    ours = Kernel(candidate(synthesise(task)[0]).code, "cpp", "cpu", task).load()()
+    # A maximum is exact; a mean of four is rounded once at the end, and eager rounds at most four times.
+    bound = 0.0 if "max" in forward else 4 * torch.finfo(getattr(torch, dtype)).eps
+    torch.testing.assert_close(ours(x), module(x), rtol=bound, atol=bound)

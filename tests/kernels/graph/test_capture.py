@@ -67,3 +67,20 @@ def test_refusals():
         capture(task("raise ValueError('bad forward')", "torch.rand(4)"))
     with pytest.raises(ValueError, match="shape_policy"):
         capture(task("return x", "torch.rand(4)"), shape_policy="free")
+
+
+@pytest.mark.parametrize(
+    ("forward", "inputs", "free", "shape"),
+    [
+        ("return torch.relu(x)", ("torch.rand(1, 8)",), {"n0": (0, 0)}, [1, 8]),
+        ("return x + y", ("torch.rand(1, 8)", "torch.rand(1, 8)"), {"n0": (0, 0)}, [1, 8]),
+        # Here 1 broadcasts, so it is no batch.
+        ("return x * self.p", ("torch.rand(1, 8)",), {}, [4, 8]),
+        ("return x.reshape(8) * 2", ("torch.rand(1, 8)",), {}, [8]),
+    ],
+)
+def test_a_leading_size_of_one_is_free_where_it_can_be(forward, inputs, free, shape):
+    graph = capture(task(forward, *inputs, constructor="self.p = nn.Parameter(torch.ones(4, 8))"))
+    assert graph.symbols == free
+    # What is known at capture is the task's own size, not the one that it was captured at.
+    assert [int(size) for size in graph.nodes[graph.outputs[0]].shape] == shape

@@ -51,3 +51,14 @@ def test_names_and_order_do_not_matter():
 def test_without_fusion_every_operation_stands_alone():
     task = make_task("t", "", "return torch.tanh(x + 1)", ("torch.rand(9, 70)",), HEAD)
     assert len(partition(capture(task), fuse=False).regions) == 2
+
+
+def test_factors_of_weights_come_before_the_rows_that_need_them():
+    forward = (
+        "g = (x * self.w).sum(-1)\n"
+        "return x * (torch.tanh(g) + torch.sigmoid(self.a) * torch.log(y)).unsqueeze(-1)"
+    )
+    inputs = ("torch.rand(4, 8, 64, 32)", "torch.rand(64)")
+    constructor = "self.w = nn.Parameter(torch.rand(8, 1, 32))\nself.a = nn.Parameter(torch.rand(8, 1))"
+    # The reduction and the product over the same rows are one pass, the last one.
+    assert kinds(forward, *inputs, constructor=constructor)[-1] == "reduce"

@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from mlpapers.core.validation import check_choice, check_int
+from mlpapers.core.validation import check_bool, check_choice, check_int
 from mlpapers.kernels.verify.report import ERROR_CLASSES
 
 PHASES = ("designer", "coder", "verifier", "tuner", "done")
 EVENTS = ("designed", "coded", "passed", "failed", "tuned", "exhausted", "llm_error", "budget")
+
+# What may be wrong with an answer of a language model, beside what may be wrong with a candidate.
+ANSWER_CLASSES = ("answer", "sketch")
+AUTHORS = ("rules", "llm")
+# A designed, coded and verified candidate, a race, and one more try: what the rules need of a run's steps.
+_STEPS_OF_RULES = 6
 
 # Error classes by who can mend them.
 _TO_CODER = frozenset({"syntax", "import", "static_policy", "compile", "launch", "hack"})
@@ -38,6 +44,10 @@ class Event:
         What the event is about, e.g. the hash of a candidate's code.
     proposal : str
         The phase that a language model would like next; honoured where the workflow has such an edge.
+    answer : str
+        What a language model answered, as it came.
+    notes : tuple of str
+        What went wrong before the answer came.
     """
 
     kind: str
@@ -45,11 +55,13 @@ class Event:
     detail: str = ""
     subject: str = ""
     proposal: str = ""
+    answer: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, EVENTS)
         if self.error_class:
-            check_choice("error_class", self.error_class, (*ERROR_CLASSES, "exception"))
+            check_choice("error_class", self.error_class, (*ERROR_CLASSES, *ANSWER_CLASSES, "exception"))
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,11 @@ class Workflow:
     max_coder_retries : int
         So many failures in a row of coder and verifier go to the designer, once; after as many more the run
         ends.
+    author : {"rules", "llm"}
+        Who designs and codes first. After a language model that fails, or has spent its steps, the rules
+        begin anew, so that a run never ends worse than without it.
+    analysis : bool
+        Whether the model is asked what to do about a failure; what it proposes needs an edge.
     """
 
     name: str
@@ -97,6 +114,8 @@ class Workflow:
     wrong_results: int = 2
     max_steps: int = 20
     max_coder_retries: int = 3
+    author: str = "rules"
+    analysis: bool = False
 
     def __post_init__(self) -> None:
         check_choice("start", self.start, PHASES)
@@ -107,6 +126,8 @@ class Workflow:
         check_int("wrong_results", self.wrong_results, minimum=1)
         check_int("max_steps", self.max_steps, minimum=1)
         check_int("max_coder_retries", self.max_coder_retries, minimum=1)
+        check_choice("author", self.author, AUTHORS)
+        check_bool("analysis", self.analysis)
 
     def allows(self, phase: str, following: str) -> bool:
         """Return whether the workflow has this edge; every phase may end the run."""
@@ -121,7 +142,7 @@ _FULL: Mapping[str, tuple[str, ...]] = {
 }
 WORKFLOWS: dict[str, Workflow] = {
     "default": Workflow("default", "designer", _FULL),
-    "paper": Workflow("paper", "designer", _FULL, wrong_results=1),
+    "paper": Workflow("paper", "designer", _FULL, wrong_results=1, analysis=True),
     "coder_only": Workflow(
         "coder_only",
         "coder",
@@ -134,6 +155,7 @@ WORKFLOWS: dict[str, Workflow] = {
         "connected",
         "designer",
         {phase: tuple(other for other in PHASES[:4] if other != phase) for phase in PHASES[:4]},
+        analysis=True,
     ),
 }
 
@@ -151,6 +173,10 @@ class State:
     history : tuple of Event
     action : Action
         The last decision.
+    author : {"rules", "llm"}
+        Who designs and codes.
+    since : int
+        The event of the history with which they began.
     """
 
     task_id: str
@@ -158,11 +184,18 @@ class State:
     step: int = 0
     history: tuple[Event, ...] = ()
     action: Action = field(default_factory=lambda: Action("designer"))
+    author: str = "rules"
+    since: int = 0
 
     @property
     def done(self) -> bool:
         """Whether the run has ended."""
         return self.phase == "done"
+
+    @property
+    def own_history(self) -> tuple[Event, ...]:
+        """The events since the author began."""
+        return self.history[self.since :]
 
     @property
     def rules_only(self) -> bool:
@@ -177,7 +210,8 @@ class State:
 
 def initial(task_id: str, workflow: Workflow) -> State:
     """Return the state before the first event."""
-    return State(task_id, workflow.start, action=Action(workflow.start, reason="start"))
+    author = workflow.author if workflow.max_steps > _reserve(workflow) else "rules"
+    return State(task_id, workflow.start, action=Action(workflow.start, reason="start"), author=author)
 
 
 def transition(state: State, event: Event, workflow: Workflow) -> State:
@@ -197,12 +231,18 @@ def transition(state: State, event: Event, workflow: Workflow) -> State:
     if state.done:
         return state
     history = (*state.history, event)
-    action = _decide(replace(state, history=history), event, workflow)
+    seen = replace(state, history=history)
+    action = _decide(seen, event, workflow)
     action = _permitted(state.phase, action, event, workflow)
-    step = state.step + 1
+    step, author, since = state.step + 1, state.author, state.since
+    reason = _handover(seen, event, action, step, workflow)
+    if reason:
+        author, since = "rules", len(history)
+        # The rules begin anew, whether or not the workflow has an edge from here to its start.
+        action = Action(workflow.start, reason=f"{reason}: the rules go on", overruled=action.overruled)
     if step >= workflow.max_steps and action.next != "done":
         action = Action("done", reason=f"{workflow.max_steps} steps are spent")
-    return State(state.task_id, action.next, step, history, action)
+    return State(state.task_id, action.next, step, history, action, author, since)
 
 
 def replay(task_id: str, events: Iterable[Event], workflow: Workflow) -> State:
@@ -211,6 +251,26 @@ def replay(task_id: str, events: Iterable[Event], workflow: Workflow) -> State:
     for event in events:
         state = transition(state, event, workflow)
     return state
+
+
+def _reserve(workflow: Workflow) -> int:
+    """Return the steps that a language model leaves to the rules."""
+    return min(_STEPS_OF_RULES, (workflow.max_steps + 1) // 2)
+
+
+def _handover(state: State, event: Event, action: Action, step: int, workflow: Workflow) -> str:
+    """Return why the rules take over from the language model after `event`, or ""."""
+    if state.author == "rules" or state.succeeded:
+        return ""
+    if event.kind in ("llm_error", "budget"):
+        return event.kind
+    if action.next == "done":
+        return action.reason
+    left = workflow.max_steps - step
+    # A candidate that is there is verified before.
+    if left <= _reserve(workflow) and action.next != "verifier":
+        return "the model has had its steps"
+    return ""
 
 
 def _decide(state: State, event: Event, workflow: Workflow) -> Action:
@@ -235,7 +295,14 @@ def _decide(state: State, event: Event, workflow: Workflow) -> Action:
 
 def _route_failure(state: State, event: Event, workflow: Workflow) -> Action:
     kind = event.error_class
-    text = _trimmed(event.detail)
+    text = trimmed(event.detail)
+    if state.author == "llm" and state.phase == "designer":
+        # The session takes the rules' design after the second.
+        return Action("designer", text, f"{kind}: another answer")
+    if state.author == "llm" and state.phase == "coder" and kind in ANSWER_CLASSES:
+        if _failures_in_a_row(state) >= workflow.max_coder_retries:
+            return Action("done", text, "no answer can be used")
+        return Action("coder", text, f"{kind}: another answer")
     if state.phase != "verifier":
         return Action("done", text, f"the {state.phase} failed")
     failures = _failures_in_a_row(state)
@@ -275,7 +342,7 @@ def _permitted(phase: str, action: Action, event: Event, workflow: Workflow) -> 
 
 def _failures_in_a_row(state: State) -> int:
     count = 0
-    for event in reversed(state.history):
+    for event in reversed(state.own_history):
         if event.kind == "failed":
             count += 1
         elif event.kind in ("passed", "designed"):
@@ -285,7 +352,7 @@ def _failures_in_a_row(state: State) -> int:
 
 def _wrong_in_a_row(state: State) -> int:
     count = 0
-    for event in reversed(state.history):
+    for event in reversed(state.own_history):
         if event.kind == "failed":
             if event.error_class != "wrong_result":
                 break
@@ -297,11 +364,20 @@ def _wrong_in_a_row(state: State) -> int:
 
 def _sent_back(state: State) -> bool:
     """Return whether the designer was asked more than once already."""
-    return sum(event.kind == "designed" for event in state.history) > 1
+    return sum(event.kind == "designed" for event in state.own_history) > 1
 
 
-def _trimmed(text: str) -> str:
-    """Return the first and last lines of an error, as it goes to the author of the candidate."""
+def trimmed(text: str) -> str:
+    """Return the first and last lines of an error, as it goes to the author of the candidate.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    text : str
+    """
     lines = text.splitlines()
     if len(lines) <= 2 * _KEPT_LINES:
         return text

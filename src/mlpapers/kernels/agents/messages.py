@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 # Where the kinds of messages live; a kind is imported when it is met.
 _MODULES = {
     "Action": "agents.conductor",
+    "BadAnswer": "agents.messages",
     "Candidate": "designs",
     "CorrectnessReport": "verify.report",
     "Design": "designs",
+    "Document": "retrieval.documents",
     "Event": "agents.conductor",
     "Feedback": "agents.messages",
     "Kernel": "kernel",
@@ -28,6 +30,7 @@ _MODULES = {
     "TaskSpec": "agents.messages",
     "TraceEvent": "agents.messages",
     "Verdict": "verify.report",
+    "Workflow": "agents.conductor",
 }
 
 
@@ -67,6 +70,25 @@ class Feedback:
 
 
 @dataclass(frozen=True)
+class BadAnswer:
+    """An answer of a language model that cannot be used.
+
+    Attributes
+    ----------
+    reason : str
+        ``empty``, ``no_code``, ``no_python``, ``truncated``, or ``sketch``.
+    detail : str
+        What is wrong, as it is told to the model.
+    text : str
+        The part of the answer that it is about.
+    """
+
+    reason: str
+    detail: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class TraceEvent:
     """One line of a run's trace.
 
@@ -80,6 +102,14 @@ class TraceEvent:
     detail : str
     next : str
         Who acts next.
+    origin : str
+        ``rules`` or ``llm``: on whose behalf the agent acted.
+    answer : str
+        What a language model answered, as it came.
+    reason : str
+        Why `next` acts next.
+    notes : tuple of str
+        What went wrong before the answer came: tries of the client, mostly.
     """
 
     step: int
@@ -87,6 +117,10 @@ class TraceEvent:
     event: str
     detail: str = ""
     next: str = ""
+    origin: str = "rules"
+    answer: str = ""
+    reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def to_json(message: Any) -> str:

@@ -12,6 +12,7 @@ from mlpapers.kernels.claims._inputs import rule_agent
 from mlpapers.kernels.claims._suite import make_task
 from mlpapers.kernels.dsl.base import get_dsl, register_dsl
 from mlpapers.kernels.papers import AKG_KERNEL_AGENT as PAPER
+from mlpapers.kernels.retrieval.ranking import retrieve
 
 _TASKS = {
     "pointwise": ("return torch.tanh(x) * 2 + y", ("torch.randn(7, 65)", "torch.randn(65)")),
@@ -36,11 +37,18 @@ def new_language(scale: Scale, seed: int) -> Evidence:
     table = pd.DataFrame(rows)
     lines = len(inspect.getsource(numpy_dsl.NumpyDSL).splitlines())
     documents = get_dsl("numpy").docs / "basic_docs.md"
+    found = retrieve(task, dsl="numpy")
     return Evidence(
         measurements=[
             Measurement("lines of the language's class", lines, "<=", 60),
             Measurement("tasks with a right kernel in it", float(table["right"].mean()), ">=", 1.0),
             Measurement("documents in its folder", float(documents.is_file()), ">=", 1.0),
+            Measurement(
+                "of the documents retrieved for a task, share of its own",
+                sum(item.path.startswith("numpy/") for item in found) / max(len(found), 1),
+                ">=",
+                1.0,
+            ),
         ],
         table=table,
         notes=f"scale {scale}: the same tasks",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import importlib
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -148,6 +149,18 @@ class Backend(abc.ABC):
         """Return the measured description of the device."""
 
 
+# Ours, in the order in which "auto" takes them; further ones come by entry points.
+_OWN_DSLS = {
+    "cpp": ("dsl.cpp", "CppDSL"),
+    "triton": ("dsl.triton", "TritonDSL"),
+    "cuda": ("dsl.cuda", "CudaDSL"),
+    "tilelang": ("dsl.tilelang", "TileLangDSL"),
+}
+_OWN_BACKENDS = {
+    "cuda": ("backends_cuda", "CUDABackend"),
+    "cpu": ("backends", "CPUBackend"),
+    "ascend": ("backends_ascend", "AscendBackend"),
+}
 _DSLS: dict[str, type[DSL]] = {}
 _BACKENDS: dict[str, type[Backend]] = {}
 _loaded: set[str] = set()
@@ -200,16 +213,16 @@ def _load_plugins(group: str, table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dsls() -> dict[str, type[DSL]]:
-    from mlpapers.kernels.dsl.cpp import CppDSL
-
-    _DSLS.setdefault("cpp", CppDSL)
+    for name, (module, cls) in _OWN_DSLS.items():
+        if name not in _DSLS:
+            _DSLS[name] = getattr(importlib.import_module(f"mlpapers.kernels.{module}"), cls)
     return _load_plugins("mlpapers.kernels.dsl", _DSLS)
 
 
 def _backends() -> dict[str, type[Backend]]:
-    from mlpapers.kernels.backends import CPUBackend
-
-    _BACKENDS.setdefault("cpu", CPUBackend)
+    for name, (module, cls) in _OWN_BACKENDS.items():
+        if name not in _BACKENDS:
+            _BACKENDS[name] = getattr(importlib.import_module(f"mlpapers.kernels.{module}"), cls)
     return _load_plugins("mlpapers.kernels.backends", _BACKENDS)
 
 

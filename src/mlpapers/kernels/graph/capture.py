@@ -19,6 +19,8 @@ from mlpapers.kernels.task import Task, TaskError
 
 SHAPE_POLICIES = ("batch", "static", "dynamic")
 
+# Primes, so that no product of other sizes is one of them.
+_UNUSUAL_SIZES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
 # Composite operations that we lower ourselves: our form is cheaper, more exact, or a library call as a whole.
 _KEPT = (
     "linear", "matmul", "scaled_dot_product_attention", "mish", "softplus", "silu", "hardswish",
@@ -60,9 +62,9 @@ def capture(task: Task, *, shape_policy: str = "batch", algebra: bool = False) -
         If the task cannot be built or exported, or returns something else than tensors.
     """
     check_choice("shape_policy", shape_policy, SHAPE_POLICIES)
-    program, names, arguments = _export(task, shape_policy)
+    program, hints, arguments = _export(task, shape_policy)
     builder = Builder()
-    lowering = Lowering(builder, names)
+    lowering = Lowering(builder, {}, hints)
     builder.graph.free = shape_policy
     _add_leaves(task, program, lowering, arguments)
     for call in program.graph.nodes:
@@ -92,7 +94,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _export(task: Task, shape_policy: str) -> tuple[Any, dict[str, str], list[Any]]:
+def _export(task: Task, shape_policy: str) -> tuple[Any, dict[str, int], list[Any]]:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -103,7 +105,7 @@ def _export(task: Task, shape_policy: str) -> tuple[Any, dict[str, str], list[An
             inputs = [mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for v in inputs]
     try:
         with _quiet(), torch.no_grad():
-            program = _export_module(torch, module, inputs, shape_policy)
+            program, hints = _export_at_any_batch(torch, module, inputs, shape_policy)
             table = torch.export.default_decompositions()
             for op in list(table):
                 if str(getattr(op, "__name__", op)).split(".")[0] in _KEPT:
@@ -113,7 +115,58 @@ def _export(task: Task, shape_policy: str) -> tuple[Any, dict[str, str], list[An
         raise TaskError(
             f"task {task.name!r} cannot be captured: {type(error).__name__}: {str(error).strip()[:400]}"
         ) from error
-    return program, {}, inputs
+    return program, hints, inputs
+
+
+def _export_at_any_batch(
+    torch: Any, module: Any, inputs: list[Any], shape_policy: str
+) -> tuple[Any, dict[str, int]]:
+    """Export, and return the values at the task's own sizes of symbols that were captured at others.
+
+    The exporter takes a size of 1 for a constant. A leading size of 1 is therefore captured at a size that
+    nothing else in the task has; where `forward` does not accept that, or fixes it, 1 stays a constant.
+    """
+    leading = [k for k, v in enumerate(inputs) if isinstance(v, torch.Tensor) and v.dim()]
+    ones = [k for k in leading if inputs[k].shape[0] == 1]
+    if shape_policy == "static" or not ones or ones[0] != leading[0]:
+        return _export_module(torch, module, inputs, shape_policy), {}
+    sizes = {size for v in inputs if isinstance(v, torch.Tensor) for size in v.shape}
+    sizes |= {size for v in module.state_dict().values() for size in v.shape}
+    other = next(size for size in _UNUSUAL_SIZES if size not in sizes)
+    for places in (ones, ones[:1]) if len(ones) > 1 else (ones,):
+        wide = list(inputs)
+        for k in places:
+            wide[k] = inputs[k].expand(other, *inputs[k].shape[1:]).contiguous()
+        try:
+            program = _export_module(torch, module, wide, shape_policy)
+        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
+            continue
+        hints = _free_leading(program, places)
+        if hints:
+            return program, hints
+    return _export_module(torch, module, inputs, shape_policy), {}
+
+
+def _free_leading(program: Any, places: list[int]) -> dict[str, int]:
+    """Return the values of all free sizes with 1 for the leading ones at `places`; {} where one is fixed."""
+    from torch.export.graph_signature import InputKind
+
+    calls = {call.name: call for call in program.graph.nodes if call.op == "placeholder"}
+    specs = [s for s in program.graph_signature.input_specs if s.kind == InputKind.USER_INPUT]
+    hints: dict[str, int] = {}
+    widened: set[str] = set()
+    for k, spec in enumerate(specs):
+        value = calls[spec.arg.name].meta.get("val") if spec.arg.name in calls else None
+        for d, size in enumerate(getattr(value, "shape", ())):
+            name = str(size.node.expr) if hasattr(size, "node") else ""
+            if d == 0 and k in places:
+                if not name.isidentifier():
+                    return {}
+                widened.add(name)
+            elif name.isidentifier():
+                hints[name] = int(size.node.hint)
+    # Where another size follows the widened one, it is no free batch.
+    return {} if widened & set(hints) else hints | dict.fromkeys(widened, 1)
 
 
 def _export_module(torch: Any, module: Any, inputs: list[Any], shape_policy: str) -> Any:

@@ -48,11 +48,14 @@ class Lowering:
     builder : Builder
     names : dict of str to str
         torch's symbols and ours.
+    hints : dict of str to int, optional
+        Values of torch's symbols at the task's own sizes, where they were captured at others.
     """
 
-    def __init__(self, builder: Builder, names: dict[str, str]) -> None:
+    def __init__(self, builder: Builder, names: dict[str, str], hints: dict[str, int] | None = None) -> None:
         self.b = builder
         self.names = names
+        self.hints = hints or {}
         self.values: dict[Any, Any] = {}
         self.dtypes = torch_dtypes()
 
@@ -85,7 +88,9 @@ class Lowering:
 
     def shapes(self, call: Any) -> list[tuple[Size, ...]]:
         """Return the shapes of all results."""
-        return [tuple(from_torch(size, self.names) for size in value.shape) for value in results(call)]
+        return [
+            tuple(from_torch(size, self.names, self.hints) for size in value.shape) for value in results(call)
+        ]
 
     def dtype(self, call: Any) -> str:
         """Return the storage type of a call's (first) result."""
@@ -94,7 +99,7 @@ class Lowering:
     def size(self, value: Any) -> Size:
         """Return a size given as a number, a SymInt or a node that computes one."""
         value = value.meta["val"] if hasattr(value, "meta") else value
-        return from_torch(value, self.names)
+        return from_torch(value, self.names, self.hints)
 
     def operand(self, value: Any, dtype: str) -> int:
         """Return the node of a tensor or number argument, converted to `dtype`."""

@@ -7,8 +7,10 @@ member's dims are groups of atoms and every access is affine in the atoms' indic
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +25,25 @@ Groups = list[list[Entry]]
 MIN_ROWS = 8
 # Elements of one row under which idle cores cost less than a second region.
 SHORT_ROW = 8192
+# A device has hundreds of multiprocessors, each of which holds a row of so many elements in its registers.
+DEVICE_ROWS, DEVICE_ROW = 264, 65536
+_on_device = contextvars.ContextVar("on_device", default=False)
+
+
+@contextlib.contextmanager
+def for_device(there: bool) -> Iterator[None]:
+    """Cut regions for a device with many multiprocessors instead of a few cores.
+
+    Parameters
+    ----------
+    there : bool
+        False changes nothing.
+    """
+    token = _on_device.set(there)
+    try:
+        yield
+    finally:
+        _on_device.reset(token)
 
 
 @dataclass
@@ -205,6 +226,8 @@ class Nest:
 
     def starves(self) -> bool:
         """Whether a second pass over the rows would leave cores idle."""
+        if _on_device.get():
+            return self.rows() < DEVICE_ROWS and self.row_length() > DEVICE_ROW
         return self.rows() < MIN_ROWS and self.row_length() * self.rows() > SHORT_ROW
 
 

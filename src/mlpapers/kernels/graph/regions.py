@@ -11,6 +11,8 @@ from mlpapers.kernels.ops import POINTWISE
 
 # Recomputing up to so many operations per element is cheaper than storing and loading the value.
 RECOMPUTE_COST = 4
+# What depends only on tensors that are so much smaller than the largest runs first.
+_SMALL_SHARE = 16
 
 
 @dataclass
@@ -89,7 +91,7 @@ class _Partitioner:
 
     def run(self) -> Partition:
         self._materialise_results()
-        for node in list(self.graph.nodes):
+        for node in self._order():
             if node.kind in ("leaf", "view") or node.index in self.ready:
                 continue
             if node.kind in ("pointwise", "reduce", "scan", "index"):
@@ -107,6 +109,18 @@ class _Partitioner:
                     Region("window" if node.kind == "window" else "call", node=node.index)
                 )
         return self.result
+
+    def _order(self) -> list[Node]:
+        """Return the nodes in topological order, those that depend on small tensors alone first.
+
+        A nest can take in only what is ready before it: per-row factors of weights must not wait for the
+        first pass over the data, or what needs both starts another pass.
+        """
+        reach: list[int] = []
+        for node in self.graph.nodes:
+            reach.append(max([int(node.numel), *(reach[position] for position in node.inputs)]))
+        small = max(reach, default=0) // _SMALL_SHARE
+        return sorted(self.graph.nodes, key=lambda node: (reach[node.index] > small, node.index))
 
     def _materialise_results(self) -> None:
         """Copy results that are numbers or ranges: there is no buffer to return."""

@@ -124,13 +124,15 @@ def text(size: Size) -> str:
     return str(PythonPrinter().doprint(size.expr))
 
 
-def from_torch(value: Any, names: dict[str, str]) -> Size:
+def from_torch(value: Any, names: dict[str, str], hints: dict[str, int] | None = None) -> Size:
     """Return the size behind a torch integer or SymInt; `names` maps torch's symbols to ours and grows.
 
     Parameters
     ----------
     value : int or torch.SymInt
     names : dict of str to str
+    hints : dict of str to int, optional
+        Values of torch's symbols at the task's own sizes, where the capture ran at others.
 
     Returns
     -------
@@ -147,4 +149,9 @@ def from_torch(value: Any, names: dict[str, str]) -> Size:
     for symbol in sorted(expr.free_symbols, key=str):
         name = names.setdefault(str(symbol), f"n{len(names)}")
         renamed[symbol] = sympy.Symbol(name, integer=True, positive=True)
-    return make_size(expr.xreplace(renamed), int(value.node.hint))
+    hints = hints or {}
+    if all(str(symbol) in hints for symbol in expr.free_symbols):
+        at_capture = int(expr.xreplace({s: sympy.Integer(hints[str(s)]) for s in expr.free_symbols}))
+    else:
+        at_capture = int(value.node.hint)
+    return make_size(expr.xreplace(renamed), at_capture)

@@ -49,8 +49,8 @@ def emit_split(body: Body, number: int) -> list[Any]:
         body.index[other.name] = other.name
     reduces = [m for m in domain.nest.members if body.node(m).kind == "reduce"]
     accumulators = [Accumulator(body, group, (), True) for group in group_moments(body, reduces)]
-    count = f"(({text(axis.size)}) + {step - 1}) // {step}"
-    program.constexprs[chunk] = step
+    # In the chunk's own name, so that the partial results fit whatever the knob is set to.
+    count = f"(({text(axis.size)}) + {chunk} - 1) // {chunk}"
 
     inside = row_statements(
         body, closed, (), number, {axis.name: ("c", f"min(c+{chunk}, {text(axis.size)})")}

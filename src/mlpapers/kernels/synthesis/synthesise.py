@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from mlpapers.core.validation import check_choice
@@ -11,9 +12,11 @@ from mlpapers.kernels.designs import Candidate, Design
 from mlpapers.kernels.dsl import get_dsl, resolve
 from mlpapers.kernels.graph.capture import capture
 from mlpapers.kernels.graph.ir import Graph, UnsupportedOp
+from mlpapers.kernels.graph.nest import for_device
 from mlpapers.kernels.sketch import Sketch
 from mlpapers.kernels.synthesis.assemble import assemble
 from mlpapers.kernels.synthesis.constructor import host_text
+from mlpapers.kernels.synthesis.own import with_own_contractions
 from mlpapers.kernels.task import Task
 
 LIBRARY_POLICIES = ("none", "contractions", "any")
@@ -57,9 +60,9 @@ def synthesise(
     """
     check_choice("library_ops", library_ops, LIBRARY_POLICIES)
     check_choice("precision", precision, PRECISIONS)
-    resolve(dsl, backend)
+    dsl, backend = resolve(dsl, backend)
     graph = capture(task, shape_policy=shape_policy, algebra=algebra)
-    check_library(graph, library_ops)
+    check_library(graph, library_ops, own=dsl == "cpp")
     host, arguments = host_text(task, [name for name, _ in graph.inputs])
     designs: list[Design] = []
     alternatives: tuple[tuple[str, dict[str, bool]], ...] = (
@@ -68,7 +71,11 @@ def synthesise(
         ("unfused", {"fuse": False}),
     )
     for name, options in alternatives:
-        sketch = assemble(graph, task.name, host, arguments, **options)
+        with for_device(backend != "cpu"):
+            sketch = assemble(graph, task.name, host, arguments, **options)
+        if library_ops == "none" and dsl == "cpp":
+            sketch = with_own_contractions(sketch)
+            _refuse(sketch.library, library_ops)
         if all(sketch.body != other.sketch.body for other in designs):
             designs.append(
                 Design(
@@ -82,14 +89,20 @@ def synthesise(
     return tuple(designs)
 
 
-def check_library(graph: Graph, library_ops: str) -> None:
-    """Raise UnsupportedOp where the graph calls the library beyond the policy."""
+def check_library(graph: Graph, library_ops: str, *, own: bool = False) -> None:
+    """Raise UnsupportedOp where the graph calls the library beyond the policy.
+
+    With `own`, contractions pass: whether ours can make them is known once their operands have a layout.
+    """
     calls = [node for node in graph.nodes if node.op == "library"]
     if library_ops == "any":
         return
-    forbidden = sorted(
-        {str(n.attrs["target"]) for n in calls if library_ops == "none" or not n.attrs["contraction"]}
-    )
+    strict = library_ops == "none" and not own
+    _refuse({str(n.attrs["target"]) for n in calls if strict or not n.attrs["contraction"]}, library_ops)
+
+
+def _refuse(targets: Iterable[str], library_ops: str) -> None:
+    forbidden = sorted(set(targets))
     if forbidden:
         raise UnsupportedOp(
             f"no template for {', '.join(forbidden)}, and library_ops={library_ops!r} forbids the library"

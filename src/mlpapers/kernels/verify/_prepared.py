@@ -45,6 +45,8 @@ class Prepared:
         self.close = weakref.finalize(self, stack.close)
         self.init_seed = self.seed()
         self._reference: Reference | None = None
+        self._state: dict[str, Any] = {}
+        self._mutates: bool | None = None
         self._trials: list[Trial] | None = None
         self._fresh: list[Any] | None = None
         self._random: bool | None = None
@@ -59,8 +61,18 @@ class Prepared:
     def reference(self) -> Reference:
         """The task's module."""
         if self._reference is None:
+            import torch
+
             self._reference = Reference(self.task, self.init_seed)
+            self._state = self._reference.state()
+            torch.save(self.task.init_inputs(), self.folder / "init.pt")
         return self._reference
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The weights with which the reference was made."""
+        _ = self.reference
+        return self._state
 
     @property
     def trials(self) -> list[Trial]:
@@ -68,6 +80,8 @@ class Prepared:
         if self._trials is None:
             import torch
 
+            # Calls before now may have changed buffers.
+            self.reference.module.load_state_dict(self.state)
             self._trials = draw_trials(
                 self.task,
                 self.reference,
@@ -77,7 +91,6 @@ class Prepared:
             )
             for number, trial in enumerate(self._trials):
                 torch.save({"inputs": trial.inputs, "state": trial.state}, self.trial_file(number))
-            torch.save(self.task.init_inputs(), self.folder / "init.pt")
         return self._trials
 
     def trial_file(self, number: int) -> Path:
@@ -88,10 +101,19 @@ class Prepared:
     def random(self) -> bool:
         """Whether the reference draws random numbers in ``forward``."""
         if self._random is None:
-            trial = self.trials[0]
-            first, second = (self.reference.run(trial.inputs, trial.state, seed)[0] for seed in (1, 2))
+            # The task's own inputs: a race needs the answer before any trial is drawn.
+            given = self.reference.inputs
+            first, second = (self.reference.run(given, self.state, seed)[0] for seed in (1, 2))
             self._random = not all(same_bits(a, b) for a, b in zip(first, second))
         return self._random
+
+    @property
+    def mutates(self) -> bool:
+        """Whether the reference writes to its inputs."""
+        if self._mutates is None:
+            reference = self.reference
+            self._mutates = reference.mutates(reference.inputs, self.state, 0)
+        return self._mutates
 
     @property
     def stateful(self) -> bool:
@@ -130,14 +152,14 @@ class Prepared:
                 torch.save({"inputs": self.task.draw_inputs(self.seed())}, self.folder / f"copy{k}.pt")
             self._fresh = self.task.draw_inputs(self.seed())
             torch.save({"inputs": self._fresh}, self.folder / "fresh.pt")
-            torch.save(self.trials[0].state, self.folder / "state.pt")
+            torch.save(self.state, self.folder / "state.pt")
         return self._fresh
 
     def job(self, code: str, folder: Path, procedure: str) -> dict[str, Any]:
         """Write the candidate to a job's folder and return the part of the job that all procedures share."""
         import torch
 
-        random = self.random  # draws the trials, and with them writes the files
+        random = self.random  # makes the reference, and with it writes the constructor's arguments
         (folder / "candidate.py").write_text(code, encoding="utf-8")
         (folder / "init.pt").write_bytes((self.folder / "init.pt").read_bytes())
         return {

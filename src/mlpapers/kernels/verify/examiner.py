@@ -295,7 +295,6 @@ class Examiner:
         """
         prepared, settings = self._prepared, self.settings
         _ = prepared.fresh  # writes the files that timing needs
-        trial = self.trials[0]
         with job_folder() as folder:
             job = prepared.job("", folder, "race")
             for k, code in enumerate(codes):
@@ -305,7 +304,7 @@ class Examiner:
                 "programs": False,
                 "copies": [str(prepared.folder / f"copy{k}.pt") for k in range(N_COPIES)],
                 "state": str(prepared.folder / "state.pt"),
-                "mutates": trial.mutates,
+                "mutates": prepared.mutates,
                 "runs": runs,
                 "max_seconds": max_seconds,
             }

@@ -21,7 +21,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mlpapers.core.validation import check_real
+from mlpapers.kernels.verify._tally import tally
 
 if TYPE_CHECKING:
     from mlpapers.kernels.task import Task
@@ -142,52 +145,38 @@ def _compare_real(r: Any, q: Any, o: Any, rtol: float | None) -> Comparison:
 
     dtype = str(r.dtype).removeprefix("torch.")
     rtol = RTOL.get(dtype, 1e-2) if rtol is None else rtol
-    bound = _KERNELBENCH.get(dtype, 1e-2)
-    kernelbench_ok = bool(torch.allclose(r, o, atol=bound, rtol=bound))
-    eps = torch.finfo(r.dtype).eps
-    r, q, o = (x.detach().double() for x in (r, q, o))
-    odd = ~torch.isfinite(r)
-    same_odd = torch.equal(r.isnan(), o.isnan()) and torch.equal(r[r.isinf()], o[r.isinf()])
-    finite = ~odd & q.isfinite()
-    if not same_odd or not bool(o[finite].isfinite().all()):
-        where = _first((r.isnan() != o.isnan()) | (odd & (r != o) & ~r.isnan()) | (finite & ~o.isfinite()))
+    flat = [x.detach().reshape(-1) for x in (r, q, o)]
+    found = tally(*flat, rtol=rtol, bound=_KERNELBENCH.get(dtype, 1e-2))
+    said = f"shape {tuple(r.shape)}, dtype {dtype}"
+    if found.misplaced:
         return Comparison(
-            False, False, False, kernelbench_ok, math.inf, math.inf, math.inf,
-            f"nan or infinity in the wrong places, shape {tuple(r.shape)}, dtype {dtype}, first at {where}",
+            False, False, False, found.allclose, math.inf, math.inf, math.inf,
+            f"nan or infinity in the wrong places, {said}, first at {_places(found.misplaced, r.shape)}",
         )  # fmt: skip
-    if not bool(finite.any()):
-        return Comparison(True, True, True, kernelbench_ok)
-    difference = torch.where(finite, (o - r).abs(), 0.0)
-    norm_q = float(q[finite].norm())
-    rms = norm_q / math.sqrt(int(finite.sum()))
-    allowed = rtol * (r.abs() + min(1.0, rms))
-    wrong = finite & ~(difference <= allowed)
-    tol_ok = not bool(wrong.any())
-    error_o, error_r = (o - q)[finite], (r - q)[finite]
-    norm_bound = max(float(error_r.norm()), eps * norm_q)
-    max_bound = max(float(error_r.abs().max()), eps * rms)
-    norm_o = float(error_o.norm())
-    oracle_ok = norm_o <= 2 * norm_bound and float(error_o.abs().max()) <= 4 * max_bound
-    scale = torch.where(finite, r.abs() + min(1.0, rms), 1.0)
-    max_abs = float(difference.max())
-    relative = difference / scale.clamp_min(torch.finfo(torch.float64).tiny)
+    if not found.n:
+        return Comparison(True, True, True, found.allclose)
+    eps = torch.finfo(r.dtype).eps
+    norm_bound = max(found.norm_r, eps * found.norm_q)
+    oracle_ok = found.norm_o <= 2 * norm_bound and found.max_o <= 4 * max(found.max_r, eps * found.rms)
+    tol_ok = not found.n_wrong
     error = ""
     if not (tol_ok or oracle_ok):
         error = (
-            f"wrong values: shape {tuple(r.shape)}, dtype {dtype}, {int(wrong.sum())} of {r.numel()} entries "
-            f"differ by more than {rtol:g} (|r| + s), largest difference {max_abs:.3g}, "
-            f"first at {_first(wrong)}"
+            f"wrong values: {said}, {found.n_wrong} of {r.numel()} entries "
+            f"differ by more than {rtol:g} (|r| + s), largest difference {found.max_difference:.3g}, "
+            f"first at {_places(found.wrong, r.shape)}"
         )
+    ratio = found.norm_o / norm_bound if norm_bound > 0 else (0.0 if found.norm_o == 0 else math.inf)
     return Comparison(
         ok=tol_ok or oracle_ok,
         tol_ok=tol_ok,
         oracle_ok=oracle_ok,
-        kernelbench_ok=kernelbench_ok,
-        max_abs_err=max_abs,
-        max_rel_err=float(relative.max()),
-        err_ratio=norm_o / norm_bound if norm_bound > 0 else (0.0 if norm_o == 0 else math.inf),
+        kernelbench_ok=found.allclose,
+        max_abs_err=found.max_difference,
+        max_rel_err=found.max_relative,
+        err_ratio=ratio,
         error=error,
-        low_precision=bool(error) and 0 < norm_o <= 0.05 * norm_q,
+        low_precision=bool(error) and 0 < found.norm_o <= 0.05 * found.norm_q,
     )
 
 
@@ -227,6 +216,10 @@ def _ties(q: Any, o: Any, inputs: Sequence[Any]) -> Any:
         chosen, best = (x.gather(dim, index.reshape(shape).long()) for index in (o, q))
         tied |= (chosen == best).reshape(q.shape)
     return tied
+
+
+def _places(flat: Sequence[int], shape: Sequence[int]) -> str:
+    return ", ".join(str(tuple(map(int, np.unravel_index(index, tuple(shape))))) for index in flat)
 
 
 def _first(wrong: Any) -> str:

@@ -31,6 +31,14 @@ class CppDSL(DSL):
     docs: ClassVar[Path] = Path(__file__).parent
     loader: ClassVar[str] = LOADER
     modules: ClassVar[tuple[str, ...]] = ()
+    source_variable: ClassVar[str] = "_CPP"
+
+    @property
+    def prologue(self) -> str:
+        """What stands between the loader and a kernel that somebody else writes: the compiler's flags."""
+        from mlpapers.kernels.dsl.cpp.host import FLAGS
+
+        return f"_FLAGS = {FLAGS!r}\n"
 
     def render(self, sketch: Sketch, params: dict[str, Any], backend: str) -> str:
         """Return Python source with the C++ text, the loader and ``class ModelNew``.

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from mlpapers.kernels.dsl.cpp.gemm import GEMM, gemm_function
 from mlpapers.kernels.dsl.cpp.loader import LOADER
 from mlpapers.kernels.dsl.cpp.maths import PRELUDE
 from mlpapers.kernels.dsl.cpp.render import Function
@@ -37,6 +38,7 @@ class Host:
         self.lines: list[str] = []
         self.views = {view.name: view for view in sketch.views}
         self.made: set[str] = set()
+        self.products = 0
 
     def render(self) -> str:
         """Return the source."""
@@ -45,7 +47,10 @@ class Host:
             self.lines.append(f"{symbol.name} = {argument}.shape[{symbol.dim}]")
         for tensor in self.sketch.tensors:
             if tensor.role == "input":
-                self.lines.append(f"{tensor.name} = _dense({self._argument(tensor.key)}, {tensor.dtype!r})")
+                argument, shape = self._argument(tensor.key), self._shape(tensor.dims)
+                self.lines.append(
+                    f"{tensor.name} = _dense({argument}, {tensor.dtype!r}, {shape}, {argument!r})"
+                )
             elif tensor.role == "state":
                 self.lines.append(f"{tensor.name} = _dense(_state(self, {tensor.key!r}), {tensor.dtype!r})")
             elif tensor.role == "const":
@@ -76,8 +81,11 @@ class Host:
         body = "\n".join("        " + line for line in self.lines)
         cpp = PRELUDE + "\n" + "\n\n".join(self.functions) + "\n"
         head, _, signature = self.sketch.host.rpartition("\n    def forward")
+        # Entering the context costs as much as a small kernel, and only PyTorch's own operations need it.
+        recorded = self.sketch.updates or any(isinstance(s, Call) for s in self.sketch.body)
+        quiet = "\n    @torch.no_grad()" if recorded else ""
         return (
-            f'{LOADER}\n_FLAGS = {FLAGS!r}\n_CPP = r"""{cpp}"""\n\n\n{head}\n    @torch.no_grad()\n'
+            f'{LOADER}\n_FLAGS = {FLAGS!r}\n_CPP = r"""{cpp}"""\n\n\n{head}{quiet}\n'
             f"    def forward{signature.rstrip()}\n{body}\n"
         )
 
@@ -119,6 +127,18 @@ class Host:
             f"{self._number(view.offset)})"
         )
 
+    def _own(self, call: Call) -> None:
+        """Call a product or convolution of our own."""
+        name = f"kernel_{len(self.functions)}"
+        text, tensors, sizes = gemm_function(name, self.sketch, call)
+        # The helpers come once, before the first function that needs them.
+        self.functions.append(text if self.products else GEMM + "\n" + text)
+        self.products += 1
+        for tensor in tensors:
+            self._make(tensor)
+        arguments = [*tensors, *(self._number(size) for size in sizes)]
+        self.lines.append(f"_call(_CPP, _FLAGS, {name!r}, {', '.join(arguments)})")
+
     def _call(self, call: Call) -> None:
         spec = json.loads(call.spec)
         if call.target == "window":
@@ -129,6 +149,9 @@ class Host:
             self.functions.append(text)
             arguments = [*call.args, *call.dst, *(self._number(size) for size in sizes)]
             self.lines.append(f"_call(_CPP, _FLAGS, {name!r}, {', '.join(arguments)})")
+            return
+        if call.target.startswith("own."):
+            self._own(call)
             return
         tensors = [self._tensor_or_view(name) for name in call.args]
 

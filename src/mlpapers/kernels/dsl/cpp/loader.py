@@ -81,12 +81,14 @@ def _call(source, flags, name, *arguments):
     )
 
 
-def _dense(value, dtype):
-    """Return an argument as a contiguous tensor."""
+def _dense(value, dtype, shape=None, name="a parameter"):
+    """Return an argument as a contiguous tensor of the sizes that the kernel reads."""
     if not isinstance(value, torch.Tensor):
         return torch.tensor(value, dtype=_DTYPES[dtype])
     if value.dtype != _DTYPES[dtype]:
-        raise TypeError(f"the kernel takes {dtype}; got {value.dtype}")
+        raise TypeError(f"{name} must have dtype {_DTYPES[dtype]}; got {value.dtype}")
+    if shape is not None and value.shape != shape:
+        raise ValueError(f"the kernel was made for {name} of shape {shape}; got {tuple(value.shape)}")
     return value if value.is_contiguous() else value.contiguous()
 
 
@@ -96,8 +98,8 @@ _madvise = getattr(ctypes.CDLL(None), "madvise", None)
 def _fresh(shape, dtype, huge=True):
     """Return a new tensor; a large one asks the system for huge pages, which are faster to touch first."""
     tensor = torch.empty(shape, dtype=_DTYPES[dtype])
-    size = tensor.numel() * tensor.element_size()
-    if huge and size >= _HUGE_FROM and _madvise is not None:
+    size = tensor.nbytes if huge else 0
+    if size >= _HUGE_FROM and _madvise is not None:
         start = (tensor.data_ptr() + 4095) & ~4095
         _madvise(ctypes.c_void_p(start), ctypes.c_size_t((size - 4096) & ~4095), 14)
     return tensor

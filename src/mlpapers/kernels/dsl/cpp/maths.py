@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 TYPES = {"f32": "float", "f64": "double", "i64": "long", "b1": "int"}
 STORAGE = {
     "f64": "double", "f32": "float", "f16": "_Float16", "bf16": "unsigned short", "i64": "long", "i32": "int",
@@ -158,7 +160,7 @@ _FLOAT = {
     "identity": "{0}", "add": "({0} + {1})", "sub": "({0} - {1})", "mul": "({0} * {1})", "div": "({0} / {1})",
     "maximum": "(({0} > {1} || {0} != {0}) ? {0} : {1})",
     "minimum": "(({0} < {1} || {0} != {0}) ? {0} : {1})",
-    "neg": "(-{0})", "square": "({0} * {0})", "relu": "(({0} > 0 || {0} != {0}) ? {0} : 0)",
+    "neg": "(-{0})", "square": "({0} * {0})", "relu": "({0} < 0 ? 0 : {0})",
     "reciprocal": "(1 / {0})", "sign": "(({0} > 0) - ({0} < 0))",
     "floor_div": "m_fdiv({0}, {1})", "remainder": "m_fmod({0}, {1})",
 }  # fmt: skip
@@ -168,6 +170,7 @@ _LIBM = (
     "sinh", "cosh", "asinh", "acosh", "atanh", "erfc", "fmod", "pow", "atan2",
 )  # fmt: skip
 _OWN = ("exp", "log", "expm1", "log1p", "tanh", "erf", "sigmoid", "softplus", "mish")
+_NUMBER = re.compile(r"\(?-?[0-9.]+(e[+-]?[0-9]+)?f?\)?")
 _LOGICAL = {"logical_and": "&", "logical_or": "|", "logical_xor": "^"}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _INTEGER = {
@@ -218,6 +221,9 @@ def expression(op: str, args: list[str], dtype: str) -> str:
     if op in ("isnan", "isinf"):
         test = "{0} != {0}" if op == "isnan" else "({0} == M_INF || {0} == -M_INF)"
         return f"({test.format(*args)})"
+    if op in ("maximum", "minimum") and dtype[0] == "f" and _NUMBER.fullmatch(args[1]):
+        # One instruction: against a number, the comparison is false for nan, which therefore stays.
+        return f"({args[0]} {'<' if op == 'maximum' else '>'} {args[1]} ? {args[1]} : {args[0]})"
     if dtype in ("i64", "b1"):
         return _INTEGER[op].format(*args)
     single = dtype == "f32"

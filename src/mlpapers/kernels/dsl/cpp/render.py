@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlpapers.kernels.dsl.cpp.jam import rows_together, write_rows
 from mlpapers.kernels.dsl.cpp.maths import STORAGE, TYPES, constant
 from mlpapers.kernels.dsl.cpp.vector import Run
 from mlpapers.kernels.ops import COMPUTE
@@ -207,6 +208,11 @@ class Function:
     def _nested(self, chain: Sequence[For], depth: int, in_parallel: bool) -> None:
         for k, loop in enumerate(chain):
             low, high, step = self.number(loop.lo), self.number(loop.hi), self.number(loop.step)
+            rows = rows_together(self, loop)
+            if rows > 1:
+                self.emit(depth + k, "{")
+                write_rows(self, loop, rows, depth + k)
+                continue
             self.emit(
                 depth + k, f"for (long {loop.var} = {low}; {loop.var} < {high}; {loop.var} += {step}) {{"
             )
@@ -224,8 +230,8 @@ class Function:
         self._body(inner.body, depth, in_parallel)
         if tiled:
             self.tiles.pop()
-        for k in range(len(chain)):
-            self.emit(depth - 1 - k, "}")
+        for k, loop in enumerate(reversed(chain)):
+            self.emit(depth - 1 - k, "}}" if rows_together(self, loop) > 1 else "}")
 
     def _run(self, run: Sequence[Any], depth: int) -> None:
         """Emit statements between loops: numbers first, then one vector loop for all tiles."""

@@ -45,8 +45,8 @@ class Run:
         self.pointers = 0
         self.loaded = {s.dst for s in statements if isinstance(s, Load)}
 
-    def write(self, depth: int) -> None:
-        """Emit the code."""
+    def collect(self) -> None:
+        """Translate the statements into lines before, inside and after the loop."""
         for s in self.statements:
             if isinstance(s, Load):
                 self._load(s)
@@ -58,6 +58,10 @@ class Run:
                 self._reduce(s)
             else:
                 self._pointwise(s)
+
+    def write(self, depth: int) -> None:
+        """Emit the code."""
+        self.collect()
         if self.tile is None:
             for line in (*self.before, *self.inside, *self.after):
                 self.f.emit(depth, line)

@@ -1,0 +1,143 @@
+"""The text that a rendered CUDA kernel carries to compile, load and launch its device code."""
+
+from mlpapers.kernels.dsl.host import CHECKS
+
+LOADER = (
+    """\
+# -- loader: compiles _CUDA once per machine (by NVRTC or nvcc) and launches it through the driver
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+
+import torch
+
+"""
+    + CHECKS
+    + '''
+
+def _nvrtc():
+    """Return NVRTC's library, None where there is none."""
+    for name in ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"):
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    return None
+
+
+def _by_nvrtc(library, source, flags, arch):
+    """Return the machine code of a source, compiled in this process."""
+    program = ctypes.c_void_p()
+    library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
+    options = [f"--gpu-architecture={arch}", *flags]
+    found = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
+    status = library.nvrtcCompileProgram(program, len(options), found)
+    size = ctypes.c_size_t()
+    if status:
+        library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+        log = ctypes.create_string_buffer(size.value)
+        library.nvrtcGetProgramLog(program, log)
+        raise RuntimeError("the kernel does not compile:\\n" + log.value.decode(errors="replace"))
+    library.nvrtcGetCUBINSize(program, ctypes.byref(size))
+    binary = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetCUBIN(program, binary)
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    return binary.raw
+
+
+def _by_nvcc(source, flags, arch):
+    """Return the machine code of a source, compiled by the toolkit's compiler."""
+    with tempfile.TemporaryDirectory() as scratch:
+        text, out = os.path.join(scratch, "kernel.cu"), os.path.join(scratch, "kernel.cubin")
+        with open(text, "w") as file:
+            file.write(source)
+        command = [os.environ.get("NVCC", "nvcc"), "-cubin", f"-arch={arch}", *flags, text, "-o", out]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if run.returncode:
+            raise RuntimeError("the kernel does not compile:\\n" + run.stderr)
+        with open(out, "rb") as file:
+            return file.read()
+
+
+def _arch():
+    """Return the architecture to compile for: that of the GPU."""
+    known = os.environ.get("MLPAPERS_KERNEL_CUDA_ARCH")
+    if known:
+        return known
+    major, minor = torch.cuda.get_device_capability()
+    return f"sm_{major}{minor}"
+
+
+def _binary(source, flags, arch=None, folder=None):
+    """Return the path of the compiled source; it is compiled where it is not in the cache."""
+    arch = arch or _arch()
+    folder = folder or os.environ.get("MLPAPERS_KERNEL_CACHE") or os.path.join(
+        os.path.expanduser("~"), ".cache", "mlpapers", "kernels"
+    )
+    key = hashlib.sha256("\\0".join([source, *flags, arch]).encode()).hexdigest()
+    path = os.path.join(folder, key + ".cubin")
+    if not os.path.exists(path):
+        os.makedirs(folder, exist_ok=True)
+        if shutil.which(os.environ.get("NVCC", "nvcc")):
+            code = _by_nvcc(source, flags, arch)
+        else:
+            library = _nvrtc()
+            if library is None:
+                raise RuntimeError("neither nvcc nor libnvrtc was found")
+            code = _by_nvrtc(library, source, flags, arch)
+        part = f"{path}.{os.getpid()}"
+        with open(part, "wb") as file:
+            file.write(code)
+        os.replace(part, path)
+    return path
+
+
+_functions = {}
+
+
+def _driver(status):
+    """Raise what a call of the driver reports."""
+    if status:
+        raise RuntimeError(f"the CUDA driver reports error {status}")
+
+
+def _function(source, flags, name, device):
+    """Return a kernel, loaded into the device's context."""
+    found = _functions.get((source, name, device))
+    if found is None:
+        torch.cuda.current_stream(device)
+        with open(_binary(source, flags), "rb") as file:
+            code = file.read()
+        driver = ctypes.CDLL("libcuda.so.1")
+        module, found = ctypes.c_void_p(), ctypes.c_void_p()
+        _driver(driver.cuModuleLoadData(ctypes.byref(module), code))
+        _driver(driver.cuModuleGetFunction(ctypes.byref(found), module, name.encode()))
+        _functions[source, name, device] = found
+    return found
+
+
+def _run(source, flags, name, programs, threads, *arguments):
+    """Launch a kernel: tensors as pointers, sizes as 64-bit integers, on the current stream."""
+    if programs <= 0:
+        return
+    device = next(x.device for x in arguments if isinstance(x, torch.Tensor))
+    if device.type != "cuda":
+        raise ValueError(f"the kernel runs on a CUDA device; its arguments are on {device}")
+    with torch.cuda.device(device):
+        function = _function(source, flags, name, device.index)
+        values = [
+            ctypes.c_void_p(x.data_ptr()) if isinstance(x, torch.Tensor) else ctypes.c_longlong(x)
+            for x in arguments
+        ]
+        places = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
+        stream = ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)
+        launch = ctypes.CDLL("libcuda.so.1").cuLaunchKernel
+        _driver(launch(function, programs, 1, 1, threads, 1, 1, 0, stream, places, None))
+
+
+# -- end of the loader
+'''
+)

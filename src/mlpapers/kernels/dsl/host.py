@@ -1,0 +1,209 @@
+"""The Python around a device's kernels: ``class ModelNew`` whose ``forward`` makes tensors and launches."""
+
+from __future__ import annotations
+
+import abc
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mlpapers.kernels.dsl.launches import Launch, launches
+from mlpapers.kernels.sketch import Call, Sketch
+
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+_GIVEN = ("input", "state", "const")
+
+# What loaders of device languages have in common: arguments are checked, never read out of bounds.
+CHECKS = '''\
+_DTYPES = {
+    "f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16,
+    "i64": torch.int64, "i32": torch.int32, "i16": torch.int16, "i8": torch.int8, "u8": torch.uint8,
+    "b1": torch.bool,
+}
+
+
+def _dense(value, dtype, device, shape, name):
+    """Return an argument as a contiguous tensor of the type and shape that the kernel was written for."""
+    if not isinstance(value, torch.Tensor):
+        return torch.tensor(value, dtype=_DTYPES[dtype], device=device)
+    if value.dtype != _DTYPES[dtype]:
+        raise TypeError(f"{name} must be {dtype}; got {value.dtype}")
+    if tuple(value.shape) != shape:
+        raise ValueError(f"{name} must have the shape {shape}; got {tuple(value.shape)}")
+    if value.device != device:
+        raise ValueError(f"{name} must be on {device}; got {value.device}")
+    return value if value.is_contiguous() else value.contiguous()
+
+
+def _device(*values):
+    """Return the device of the first tensor."""
+    return next((value.device for value in values if isinstance(value, torch.Tensor)), torch.device("cpu"))
+
+
+def _state(module, key):
+    """Return a parameter, buffer or tensor attribute by its dotted name."""
+    for name in key.split("."):
+        module = getattr(module, name)
+    return module
+
+'''
+
+
+class DeviceHost(abc.ABC):
+    """Writes the whole Python source of a sketch for a language whose kernels are launched from Python.
+
+    The loader of the language contains ``CHECKS``.
+
+    Parameters
+    ----------
+    sketch : Sketch
+    params : dict
+        Knobs; values of constexprs by name, and those of the language.
+    """
+
+    def __init__(self, sketch: Sketch, params: dict[str, Any]) -> None:
+        self.sketch, self.params = sketch, params
+        self.constants = dict(sketch.constexprs)
+        self.views = {view.name: view for view in sketch.views}
+        self.lines: list[str] = []
+        self.made: set[str] = set()
+
+    @abc.abstractmethod
+    def source(self, forward: str, head: str, signature: str) -> str:
+        """Return the module's text from the body of ``forward``, the text before it, and its parameters."""
+
+    @abc.abstractmethod
+    def launch(self, step: Launch) -> None:
+        """Add the lines that start a kernel."""
+
+    @abc.abstractmethod
+    def window(self, call: Call, spec: dict[str, Any]) -> None:
+        """Add the lines that start a pooling kernel."""
+
+    def render(self) -> str:
+        """Return the source."""
+        self._prologue()
+        steps = launches(self.sketch)
+        for k, step in enumerate(steps):
+            if isinstance(step, Launch):
+                self.launch(step)
+            elif step.target == "window":
+                for name in step.dst:
+                    self.make(name)
+                self.window(step, json.loads(step.spec))
+            elif not self.fused(step, steps[k + 1 :]):
+                self.library(step)
+        self._epilogue()
+        head, _, signature = self.sketch.host.rpartition("\n    def forward")
+        return self.source("\n".join("        " + line for line in self.lines), head, signature.rstrip())
+
+    def fused(self, call: Call, rest: Sequence[Any]) -> bool:  # noqa: ARG002
+        """Return whether a kernel of the language does a call's work; it has then added the lines."""
+        return False
+
+    def _prologue(self) -> None:
+        arguments = [argument_of(t.key) for t in self.sketch.tensors if t.role == "input"]
+        arguments += [f"_state(self, {t.key!r})" for t in self.sketch.tensors if t.role == "state"]
+        self.lines.append(f"device = _device({', '.join(arguments)})")
+        for symbol in self.sketch.symbols:
+            argument = argument_of(self.sketch.tensor(symbol.tensor).key)
+            self.lines.append(f"{symbol.name} = {argument}.shape[{symbol.dim}]")
+        for t in self.sketch.tensors:
+            if t.role == "input":
+                self.lines.append(
+                    f"{t.name} = _dense({argument_of(t.key)}, {t.dtype!r}, device, {self.shape(t.dims)}, "
+                    f"{argument_of(t.key)!r})"
+                )
+            elif t.role == "state":
+                self.lines.append(
+                    f"{t.name} = _dense(_state(self, {t.key!r}), {t.dtype!r}, device, "
+                    f"{self.shape(t.dims)}, {t.key!r})"
+                )
+            elif t.role == "const":
+                self.lines.append(
+                    f"{t.name} = torch.tensor({t.key}, dtype=_DTYPES[{t.dtype!r}], device=device)"
+                    f".reshape({self.shape(t.dims)})"
+                )
+            if t.role in _GIVEN:
+                self.made.add(t.name)
+
+    def _epilogue(self) -> None:
+        results = [self.tensor(name) for name in self.sketch.results]
+        for key, name in self.sketch.updates:
+            self.lines.append(f"_state(self, {key!r}).copy_({self.tensor(name)})")
+        if self.sketch.structure == "tensor":
+            self.lines.append(f"return {results[0]}")
+        elif self.sketch.structure == "tuple":
+            self.lines.append(f"return ({', '.join(results)},)")
+        else:
+            self.lines.append(f"return [{', '.join(results)}]")
+
+    def number(self, text: str) -> str:
+        """Return a size as Python."""
+        return _IDENTIFIER.sub(lambda match: str(self.constants.get(match[0], match[0])), text)
+
+    def shape(self, dims: Sequence[str]) -> str:
+        """Return sizes as a Python tuple."""
+        return "(" + "".join(f"{self.number(dim)}, " for dim in dims) + ")"
+
+    def make(self, name: str) -> None:
+        """Allocate a tensor the first time that it is needed."""
+        if name not in self.made:
+            t = self.sketch.tensor(name)
+            self.lines.append(
+                f"{name} = torch.empty({self.shape(t.dims)}, dtype=_DTYPES[{t.dtype!r}], device=device)"
+            )
+            self.made.add(name)
+
+    def tensor(self, name: str) -> str:
+        """Return the expression of a tensor or view."""
+        view = self.views.get(name)
+        if view is None:
+            self.make(name)
+            return name
+        self.make(view.base)
+        return (
+            f"torch.as_strided({view.base}, {self.shape(view.dims)}, {self.shape(view.strides)}, "
+            f"{self.number(view.offset)})"
+        )
+
+    def library(self, call: Call) -> None:
+        """Add the lines of a library call."""
+        spec = json.loads(call.spec)
+        tensors = [self.tensor(name) for name in call.args]
+
+        def decode(value: Any) -> str:
+            if isinstance(value, str) and value.startswith("%"):
+                return tensors[int(value[1:])]
+            if isinstance(value, str) and value.startswith("="):
+                return f"({self.number(value[1:])})"
+            if isinstance(value, str) and value.startswith("torch."):
+                return value
+            if isinstance(value, list):
+                return "[" + ", ".join(map(decode, value)) + "]"
+            return repr(value)
+
+        arguments = [decode(value) for value in spec["args"]]
+        arguments += [f"{key}={decode(value)}" for key, value in spec["kwargs"].items()]
+        result = f"torch.ops.{call.target}({', '.join(arguments)})"
+        if len(call.dst) == 1 and not spec.get("several"):
+            self.lines.append(f"{call.dst[0]} = {result}.contiguous()")
+        else:
+            self.lines.append(f"{''.join(f'{name}, ' for name in call.dst)}= {result}")
+            self.lines += [f"{name} = {name}.contiguous()" for name in call.dst]
+        self.made.update(call.dst)
+
+    def programs(self, step: Launch, widths: dict[str, int]) -> str:
+        """Return the number of programs of a launch as Python; `widths` are the tiles of cut axes."""
+        counts = []
+        for axis in step.axes:
+            width = widths.get(axis.var) or int(self.number(axis.step))
+            size = self.number(axis.hi)
+            counts.append(f"({size})" if width == 1 else f"(({size} + {width - 1}) // {width})")
+        return " * ".join(counts) or "1"
+
+
+def argument_of(key: str) -> str:
+    """Return the expression of an input from a tensor's key (its position and expression)."""
+    return key.split(" ", 1)[1]

@@ -1,0 +1,202 @@
+"""Triton: blocks of a tensor as Python expressions, compiled for the GPU or interpreted on the processor."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mlpapers.kernels.dsl.base import DSL, BuildError
+from mlpapers.kernels.dsl.launches import with_chunks
+from mlpapers.kernels.dsl.triton.loader import LOADER
+from mlpapers.kernels.sketch import Sketch
+
+_TILES = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
+_COLUMNS = (32, 64, 128, 256, 512)
+_WARPS = (0, 2, 4, 8, 16, 32)
+# Longest block of a loop inside another one.
+_INNER = 4096
+# Largest row that a program of 32 warps holds in registers: 64 elements per thread.
+PERSISTENT = 65536
+# A device wants thousands of programs, the interpreter few and large ones.
+_DEVICE_CHUNKS = 1024
+
+
+class TritonDSL(DSL):
+    """Triton: the same source runs on an NVIDIA GPU and, through Triton's interpreter, on the processor.
+
+    Examples
+    --------
+    >>> TritonDSL().backends
+    ('cuda', 'cpu')
+    """
+
+    name: ClassVar[str] = "triton"
+    backends: ClassVar[tuple[str, ...]] = ("cuda", "cpu")
+    docs: ClassVar[Path] = Path(__file__).parent
+    loader: ClassVar[str] = LOADER
+    modules: ClassVar[tuple[str, ...]] = ("triton",)
+
+    def render(self, sketch: Sketch, params: dict[str, Any], backend: str) -> str:
+        """Return Python source with the Triton functions and ``class ModelNew``.
+
+        Parameters
+        ----------
+        sketch : Sketch
+        params : dict
+            Tile sizes by the names of the constexprs, and ``WARPS`` (0: by the size of the blocks).
+        backend : str
+
+        Returns
+        -------
+        source : str
+        """
+        from mlpapers.kernels.dsl.triton.host import TritonHost
+
+        chosen = {**self.defaults(sketch, backend), **params}
+        values = {name: value for name, value in chosen.items() if isinstance(value, int)}
+        return TritonHost(with_chunks(sketch, values), chosen).render()
+
+    def space(self, sketch: Sketch, backend: str) -> dict[str, tuple[Any, ...]]:
+        """Return the admissible tile sizes and numbers of warps.
+
+        Parameters
+        ----------
+        sketch : Sketch
+        backend : str
+
+        Returns
+        -------
+        space : dict of str to tuple
+        """
+        self._check_backend(backend)
+        defaults = self.defaults(sketch, backend)
+        found: dict[str, tuple[Any, ...]] = {}
+        for name, value in defaults.items():
+            if name.startswith("TILE"):
+                found[name] = tuple(sorted({*_TILES, value}))
+            elif name.startswith("COLS"):
+                found[name] = tuple(sorted({*_COLUMNS, value}))
+            elif name.startswith("CHUNK"):
+                found[name] = tuple(sorted({max(value // 4, 1), value, value * 4}))
+        if backend == "cuda":
+            found["WARPS"] = _WARPS
+        return found
+
+    def defaults(self, sketch: Sketch, backend: str) -> dict[str, Any]:
+        """Return block sizes for the device: whole rows in registers where they fit, else 4096 elements.
+
+        Parameters
+        ----------
+        sketch : Sketch
+        backend : str
+
+        Returns
+        -------
+        params : dict
+        """
+        self._check_backend(backend)
+        rows = _row_tiles(sketch)
+        found: dict[str, Any] = {}
+        for name, value in sketch.constexprs:
+            if name.startswith("TILE"):
+                known = rows.get(name)
+                if known is not None:
+                    found[name] = known if 0 < known <= PERSISTENT else 4096
+                else:
+                    found[name] = 1024 if backend == "cuda" else 16384
+            elif name.startswith("COLS"):
+                found[name] = 128
+            elif name.startswith("CHUNK"):
+                found[name] = max(value * 32 // _DEVICE_CHUNKS, 1) if backend == "cuda" else value
+        if backend == "cuda":
+            found["WARPS"] = 0
+        return found
+
+    def environment(self, backend: str) -> dict[str, str]:
+        """Return the variable that makes Triton interpret; it is read when triton is imported.
+
+        Parameters
+        ----------
+        backend : str
+
+        Returns
+        -------
+        environment : dict of str to str
+        """
+        self._check_backend(backend)
+        return {"TRITON_INTERPRET": "1"} if backend == "cpu" else {}
+
+    def build(self, code: str, workdir: Path, backend: str) -> None:  # noqa: ARG002
+        """Check that a source is Python; Triton compiles it when it is launched.
+
+        Parameters
+        ----------
+        code : str
+        workdir : Path
+        backend : str
+
+        Raises
+        ------
+        BuildError
+            With the place of the mistake.
+        """
+        self._check_backend(backend)
+        try:
+            compile(code, "<triton kernel>", "exec")
+        except SyntaxError as error:
+            raise BuildError(f"the source is no Python: {error}") from error
+
+    def available(self, backend: str) -> tuple[bool, str]:
+        """Return whether Triton is installed, and a GPU where one is asked for.
+
+        Parameters
+        ----------
+        backend : str
+
+        Returns
+        -------
+        available : bool
+        reason : str
+        """
+        if backend not in self.backends:
+            return False, f"triton serves {', '.join(self.backends)}, not {backend}"
+        if not _installed():
+            return False, "triton is not installed (pip install 'mlpapers[kernels]', on Linux)"
+        if backend == "cuda":
+            from mlpapers.kernels.dsl.base import get_backend
+
+            return get_backend("cuda").available()
+        return True, ""
+
+    def _check_backend(self, backend: str) -> None:
+        if backend not in self.backends:
+            raise ValueError(f"backend of triton must be one of {self.backends}; got {backend!r}")
+
+
+@functools.cache
+def _installed() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _row_tiles(sketch: Sketch) -> dict[str, int]:
+    """Return the smallest power of two that holds the rows of each tile, 0 where their length is free."""
+    from mlpapers.kernels.dsl.launches import Launch, Sizes, launches
+    from mlpapers.kernels.sketch import For, walk
+
+    sizes = Sizes(dict(sketch.constexprs), "")
+    found: dict[str, int] = {}
+    for step in launches(sketch):
+        body = step.body if isinstance(step, Launch) else ()
+        direct = [id(s) for s in body]
+        for loop in walk(body):
+            if isinstance(loop, For) and loop.step.startswith("TILE"):
+                extent = sizes.known(loop.hi) if "min(" not in loop.hi and loop.lo == "0" else None
+                width = 1 << max(extent - 1, 0).bit_length() if extent is not None else 0
+                if id(loop) not in direct and width > _INNER:
+                    # Inside another loop the accumulators stay in registers beside what is loaded.
+                    width = 0
+                known = found.get(loop.step, width)
+                found[loop.step] = max(width, known) if width and known else 0
+    return found

@@ -1,0 +1,1 @@
+"""Documents of the kernel languages, and which of them fit a task."""

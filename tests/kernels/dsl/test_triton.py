@@ -1,0 +1,221 @@
+"""The Triton language: what is rendered, and what the interpreter makes of it."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from mlpapers.kernels.bench_tasks import mini_bench
+from mlpapers.kernels.claims._suite import make_task
+from mlpapers.kernels.dsl import BuildError, get_dsl
+from mlpapers.kernels.dsl.triton.maths import HELPERS, expression, helpers
+from mlpapers.kernels.ops import POINTWISE
+from mlpapers.kernels.synthesis.synthesise import candidate, synthesise
+from mlpapers.kernels.verify import verify
+from mlpapers.kernels.verify.static import static_check
+
+HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
+interpreted = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+
+
+def design_of(forward, inputs=("torch.randn(19, 130)",), constructor=""):
+    return synthesise(make_task("t", constructor, forward, inputs, HEAD))[0]
+
+
+def test_the_source_has_the_loader_once_and_launches_by_blocks():
+    code = candidate(design_of("return torch.softmax(x, -1)"), "triton", "cpu").code
+    assert code.count(get_dsl("triton").loader) == 1
+    assert "tl.load(" in code
+    assert not static_check(code, dsl="triton")
+
+
+def test_a_row_that_fits_is_loaded_once_and_a_long_one_in_blocks():
+    design = design_of("return torch.softmax(x, -1)", ("torch.randn(3, 1000)",))
+    assert candidate(design, "triton", "cuda").code.count("tl.load(") == 1
+    blocked = candidate(design, "triton", "cuda", {"TILE0": 256}).code
+    assert "for r0 in range(" in blocked
+    assert blocked.count("tl.load(") > 1
+
+
+def test_masks_only_where_a_block_does_not_divide_the_row():
+    assert (
+        "mask="
+        not in candidate(design_of("return x.sum(-1)", ("torch.randn(5, 512)",)), "triton", "cuda")
+        .code.partition("def kernel_0")[2]
+        .partition("class ModelNew")[0]
+    )
+    assert (
+        "mask=" in candidate(design_of("return x.sum(-1)", ("torch.randn(5, 511)",)), "triton", "cuda").code
+    )
+
+
+def test_defaults_lie_in_the_space():
+    language = get_dsl("triton")
+    for forward in ("return torch.softmax(x, -1)", "return torch.softmax(x, 0)", "return (x * x).mean()"):
+        sketch = design_of(forward, ("torch.randn(64, 999)",)).sketch
+        for backend in language.backends:
+            space = language.space(sketch, backend)
+            assert all(language.defaults(sketch, backend)[name] in values for name, values in space.items())
+
+
+def test_what_it_does_not_serve():
+    language = get_dsl("triton")
+    assert not language.available("tpu")[0]
+    with pytest.raises(ValueError, match="backend"):
+        language.space(design_of("return x * 2").sketch, "tpu")
+    with pytest.raises(BuildError, match="no Python"):
+        language.build("def", None, "cpu")
+
+
+def test_every_elementwise_operation_has_an_expression():
+    integers = {"bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "shift_left", "shift_right"}
+    for op, spec in POINTWISE.items():
+        text = expression(op, ["a", "b", "c"][: spec.arity], "i64" if op in integers else "f32")
+        assert "a" in text
+        compile(helpers(text), "helpers", "exec")
+    assert expression("pow", ["a", "3.0"], "f32") == "(a * a * a)"
+
+
+def test_helpers_bring_the_helpers_that_they_call():
+    for name in HELPERS:
+        source = helpers(f"{name}(x)")
+        defined = re.findall(r"def (\w+)", source)
+        assert name in defined
+        for k, function in enumerate(source.split("@triton.jit")[1:]):
+            called = {other for other in HELPERS if re.search(rf"(?<!\w){other}\(", function)}
+            assert called <= set(defined[: k + 1])
+
+
+def test_every_task_renders_to_python():
+    for task in mini_bench()[::6]:
+        for design in synthesise(task):
+            for backend in ("cpu", "cuda"):
+                compile(candidate(design, "triton", backend).code, task.name, "exec")
+
+
+# Odd sizes, several blocks per row, nan, first of equal extremes, integers, bools, zero rows.
+_CASES = {
+    "blocks": ("return torch.softmax(x, -1)", ("torch.randn(3, 777)",), {"TILE0": 256}),
+    "moments": ("return torch.var(x, dim=1)", ("1000 + torch.randn(5, 777)",), {"TILE0": 128}),
+    "columns": ("return torch.max(x, 1)", ("torch.randint(0, 3, (2, 67, 33)).float()",), {"COLS0": 32}),
+    "nan": (
+        "return torch.max(x, 1)",
+        ("torch.where(torch.rand(9, 70) > 0.98, float('nan'), torch.rand(9, 70))",),
+        {},
+    ),
+    "first": ("return torch.argmin(x, 1)", ("torch.randint(0, 2, (9, 70)).float()",), {"TILE0": 16}),
+    "product": ("return x.prod(1)", ("1 + 0.1 * torch.randn(4, 70)",), {"TILE0": 16}),
+    "any": ("return (x > 2.5).any(1), (x > -3).all(0)", ("torch.randn(9, 70)",), {}),
+    "integers": ("return (x * 3 - 7).sum(-1)", ("torch.randint(-9, 9, (5, 70))",), {}),
+    "reverse_scan": ("return torch.cumsum(x.flip(1), 1).flip(1)", ("torch.randn(4, 300)",), {"TILE0": 64}),
+    "column_scan": ("return torch.cumsum(x, 0)", ("torch.randn(130, 40)",), {"COLS0": 32}),
+    "chunks": ("return torch.argmax(x)", ("torch.randn(90, 130)",), {}),
+    "functions": (
+        "return torch.tanh(x) + torch.expm1(x) * torch.log1p(x.abs()) + torch.atan(x) - torch.round(x * 3)",
+        ("4 * torch.randn(30, 40)",),
+        {},
+    ),
+    "inverse": (
+        "return torch.asin(x) + torch.acos(x) * torch.atanh(x * 0.9) + torch.asinh(9 * x) + torch.sinh(x)",
+        ("2 * torch.rand(30, 40) - 1",),
+        {},
+    ),
+    "power": ("return x.abs() ** y + torch.fmod(x, 0.7) + torch.remainder(x, 0.3)",
+              ("torch.randn(30, 40)", "torch.randn(30, 40)"), {}),
+    "half": ("return torch.softmax(x, -1)", ("torch.randn(5, 70).to(torch.bfloat16)",), {}),
+    "nothing": ("return torch.relu(x)", ("torch.randn(0, 7)",), {}),
+}  # fmt: skip
+
+_RUN = """
+import json, sys
+import torch
+from mlpapers.kernels.kernel import Kernel
+rows = {}
+for name, (code, inputs) in torch.load(sys.argv[1], weights_only=False).items():
+    with torch.no_grad():
+        out = Kernel(code, "triton", "cpu", None).load()()(*inputs)
+    rows[name] = [out] if isinstance(out, torch.Tensor) else list(out)
+torch.save(rows, sys.argv[2])
+"""
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """What the interpreter returns for all cases; it has to be switched on before triton is imported."""
+    import torch
+
+    folder = tmp_path_factory.mktemp("triton")
+    given = {}
+    for name, (forward, inputs, params) in _CASES.items():
+        task = make_task(name, "", forward, inputs, HEAD)
+        made = candidate(synthesise(task)[0], "triton", "cpu", params)
+        given[name] = (made.code, task.build(0)[1])
+    torch.save(given, folder / "in.pt")
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(_RUN), folder / "in.pt", folder / "out.pt"],
+        env={**os.environ, **get_dsl("triton").environment("cpu"), "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+    return {name: inputs for name, (_, inputs) in given.items()}, torch.load(folder / "out.pt")
+
+
+@interpreted
+@pytest.mark.parametrize("name", _CASES)
+def test_values_in_the_interpreter(outputs, name):
+    import torch
+
+    inputs, found = outputs
+    module, _ = make_task(name, "", *_CASES[name][:2], HEAD).build(0)
+    wanted = module(*inputs[name])
+    for ours, theirs in zip(
+        found[name], [wanted] if isinstance(wanted, torch.Tensor) else wanted, strict=True
+    ):
+        assert ours.dtype == theirs.dtype
+        if not theirs.is_floating_point():
+            assert torch.equal(ours, theirs)
+            continue
+        # Functions of the interpreter are accurate to some units of float32; bf16 rounds to 8 bits.
+        unit = 2**-7 if theirs.dtype == torch.bfloat16 else 2e-5
+        torch.testing.assert_close(ours, theirs, rtol=unit, atol=unit, equal_nan=True)
+
+
+@interpreted
+def test_verification_never_reports_a_speed_up_of_the_interpreter():
+    task = next(task for task in mini_bench() if task.name == "conv_relu_hardswish")
+    code = candidate(synthesise(task)[0], "triton", "cpu").code
+    verdict = verify(task, code, dsl="triton", backend="cpu", n_correct=1, random_state=0)
+    assert verdict.ok, verdict.report.error
+    assert verdict.timing_mode == "interpreted"
+    assert np.isnan(verdict.speedup)
+
+
+@interpreted
+def test_wrong_shapes_and_types_are_refused(tmp_path):
+    code = candidate(design_of("return torch.softmax(x, -1)"), "triton", "cpu").code
+    script = """
+    import json, sys, torch
+    from mlpapers.kernels.kernel import Kernel
+    model = Kernel(open(sys.argv[1]).read(), "triton", "cpu", None).load()()
+    said = []
+    for x in (torch.rand(19, 131), torch.rand(19, 130).double()):
+        try:
+            model(x)
+        except (ValueError, TypeError) as error:
+            said.append(f"{type(error).__name__}: {error}")
+    print(json.dumps(said))
+    """
+    (tmp_path / "kernel.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), tmp_path / "kernel.py"],
+        env={**os.environ, **get_dsl("triton").environment("cpu")},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    shape, kind = json.loads(done.stdout)
+    assert shape.startswith("ValueError: x must have the shape (19, 130)")
+    assert kind.startswith("TypeError: x must be f32")
