@@ -113,6 +113,33 @@ def test_table_counts_the_claims_that_hold(monkeypatch):
     assert load_tool().paper_table((paper,)).splitlines()[-1] == "| T, A, 2000 | `somebody` | `k` | 1 of 2 |"
 
 
+def test_every_page_is_reached_from_the_start_page():
+    """Follow the tables of contents as Sphinx does; the gallery and the reference are not built yet."""
+    reached, ahead = set(), {ROOT / "docs" / "index.rst"}
+    while ahead:
+        page = ahead.pop()
+        reached.add(page)
+        tables = re.findall(
+            r"^\.\. toctree::\n((?:   .*\n|\n)+)", page.read_text(encoding="utf-8"), re.MULTILINE
+        )
+        entries = {line.strip() for table in tables for line in table.splitlines()}
+        found = {
+            path
+            for entry in entries
+            if entry[:1] not in ("", ":")
+            for path in page.parent.glob(f"{entry}.rst")
+        }
+        ahead |= (found & set(PAGES)) - reached
+    assert {page for page in PAGES if page.suffix == ".rst"} == reached
+
+
+def test_start_page_names_every_package():
+    text = (ROOT / "docs" / "index.rst").read_text(encoding="utf-8")
+    assert {paper.package for paper in load_tool().released_papers()} == set(
+        re.findall(r":mod:`([\w.]+)`", text)
+    )
+
+
 def test_rewrite_needs_its_markers():
     with pytest.raises(ValueError, match="markers"):
         load_tool().rewrite("# no markers\n", "table")
