@@ -33,6 +33,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "api",
     "claims",
+    "full_scale",
     "timings",
 ]
 templates_path = ["_templates"]
