@@ -2,8 +2,8 @@
 
     python tools/full_scale.py REPORT_FOLDER...
 
-Reads the evidence in the folders' ``claims`` and merges it into ``docs/full_scale.json``, where the newest run
-of a claim stays. Run it on the machine of the runs: what it says of the machine is read here.
+Reads the evidence in the folders' ``claims`` and merges it into ``docs/full_scale.json``; the newest run of a
+claim stays. Run it on the machine of the runs: what it says of the machine is read here.
 """
 
 from __future__ import annotations
