@@ -136,6 +136,20 @@ class TestFolderThatCannotBeWritten:
         process = run(environment, "reproduce", "demo/holds", "-j1", "--out", tmp_path / "out")
         check_message(process, str(tmp_path / "out" / "claims"), "File exists")
 
+    def test_kernels_are_not_searched_in_vain(self, environment, tmp_path):
+        task, missing = tmp_path / "task.py", tmp_path / "nowhere" / "kernel.py"
+        task.write_text("raise AssertionError('not even read')\n")
+        for arguments in (["generate", task], ["tune", task], ["bench"]):
+            process = run(environment, "kernels", *arguments, "--out", missing)
+            check_message(process, str(missing), "No such file or directory")
+
+    def test_a_store_that_is_none(self, environment, tmp_path):
+        store = tmp_path / "store"
+        store.write_text("not a data base")
+        process = run(environment, "kernels", "resume", "some-run", "--store", store)
+        check_message(process, "the store of runs: file is not a database")
+        assert store.read_text() == "not a data base"
+
 
 class TestFullDisk:
     def test_evidence_stays_where_the_page_does_not_fit(self, environment, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlpapers.core._files import atomic_write, naming, write_text
+from mlpapers.core._files import atomic_write, check_writable, naming, write_text
 
 
 def test_old_file_stays_where_writing_fails(tmp_path):
@@ -43,3 +43,12 @@ def test_permissions_are_those_of_an_ordinary_file(tmp_path):
     path = write_text(tmp_path / "a", "")
     (tmp_path / "b").touch()
     assert path.stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_place_that_cannot_be_written_shows_before_the_work(tmp_path):
+    check_writable(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+    for path, kind in ((tmp_path, IsADirectoryError), (tmp_path / "nowhere" / "a", FileNotFoundError)):
+        with pytest.raises(kind) as caught:
+            check_writable(path)
+        assert caught.value.filename == str(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -28,11 +29,7 @@ def naming(path: str | os.PathLike[str], *others: str) -> Iterator[None]:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on success flush it to disk and rename it to `path`."""
     target = Path(path)
-    try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    except OSError as error:
-        error.filename = os.fspath(target)  # the name of the temporary file would say nothing
-        raise
+    descriptor, name = _make_part(target)
     part = Path(name)
     try:
         with naming(target, name):
@@ -47,6 +44,24 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             part.replace(target)
     except BaseException:
         part.unlink(missing_ok=True)
+        raise
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise OSError, naming `path`, unless a file could be written there: to be asked before long work."""
+    target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(target))
+    descriptor, name = _make_part(target)
+    os.close(descriptor)
+    Path(name).unlink()
+
+
+def _make_part(target: Path) -> tuple[int, str]:
+    try:
+        return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    except OSError as error:
+        error.filename = os.fspath(target)  # the name of the temporary file would say nothing
         raise
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.resources
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from mlpapers.core._markup import Markup, cell_text, duration_text, element, number_text
-from mlpapers.core._svg import embed_svg
-from mlpapers.core._table import ClaimTable
-from mlpapers.core.paper import Measurement
+from mlpapers.core._card import card
+from mlpapers.core._markup import Markup, duration_text, element
+from mlpapers.core._parts import MARKS, mark, scroller, slug
 from mlpapers.core.report import (
     FAILURES,
     STATES,
@@ -20,17 +19,6 @@ from mlpapers.core.report import (
     State,
 )
 
-# A table of evidence is shown up to this many rows; the evidence file has them all.
-_MAX_ROWS = 200
-
-_MARKS: dict[State, str] = {
-    "holds": "✓",
-    "fails": "✗",
-    "error": "!",
-    "unexpectedly holds": "?",
-    "known miss": "≠",
-    "not run": "–",
-}
 _TITLES: dict[State, tuple[str, str]] = {
     "holds": ("claim holds", "claims hold"),
     "fails": ("claim fails", "claims fail"),
@@ -39,7 +27,6 @@ _TITLES: dict[State, tuple[str, str]] = {
     "known miss": ("known miss", "known misses"),
     "not run": ("claim was not run", "claims were not run"),
 }
-_RELATIONS = {"<=": "≤", ">=": "≥", "<": "<", ">": ">", "in": "in"}
 
 
 def render_page(report: Report) -> str:
@@ -98,14 +85,14 @@ def _masthead(report: Report) -> Markup:
     present = [state for state in STATES if counts[state]]
     said = ", ".join(f"{counts[state]} {_TITLES[state][counts[state] != 1]}" for state in present)
     # The width is an inline style, so that the bar needs no script.
-    meter = [element("span", class_=_slug(state), style=f"flex-grow:{counts[state]}") for state in present]
+    meter = [element("span", class_=slug(state), style=f"flex-grow:{counts[state]}") for state in present]
     chips = [
         element(
             "li",
-            _mark(state),
+            mark(state),
             element("b", str(counts[state])),
             f" {_TITLES[state][counts[state] != 1]}",
-            class_=_slug(state),
+            class_=slug(state),
         )
         for state in present
     ]
@@ -183,7 +170,7 @@ def _overview(report: Report) -> Markup:
     return element(
         "section",
         element("h2", "Papers", id="papers"),
-        _scroller(table, "Outcomes by paper"),
+        scroller(table, "Outcomes by paper"),
         aria_labelledby="papers",
     )
 
@@ -194,9 +181,9 @@ def _count_class(name: str) -> str:
 
 def _dot(outcome: ClaimOutcome) -> Markup:
     said = f"{outcome.id}: {outcome.state}"
-    mark = _MARKS[outcome.state]
+    sign = MARKS[outcome.state]
     return element(
-        "a", mark, class_=f"dot {_slug(outcome.state)}", href=f"#{outcome.id}", title=said, aria_label=said
+        "a", sign, class_=f"dot {slug(outcome.state)}", href=f"#{outcome.id}", title=said, aria_label=said
     )
 
 
@@ -207,11 +194,11 @@ def _filters(report: Report) -> Markup:
     toggles = [
         element(
             "button",
-            _mark(state),
+            mark(state),
             f"{state.capitalize()} ",
             element("span", str(counts[state]), class_="count"),
             type="button",
-            class_=f"toggle {_slug(state)}",
+            class_=f"toggle {slug(state)}",
             data_state=state,
             aria_pressed="false",
         )
@@ -247,7 +234,7 @@ def _claims(report: Report) -> Markup:
             "section",
             element("h3", info.title),
             _citation(info),
-            *(_card(outcome) for outcome in outcomes),
+            *(card(outcome) for outcome in outcomes),
             class_="paper",
             id=info.key,
         )
@@ -273,123 +260,6 @@ def _citation(info: PaperInfo) -> Markup | None:
     return element("p", ". ".join(parts) + (". " if link else ""), link, class_="citation")
 
 
-def _card(outcome: ClaimOutcome) -> Markup:
-    facts = [
-        outcome.source,
-        duration_text(outcome.seconds) if outcome.state != "not run" else None,
-        f"seed {outcome.seed}",
-        f"scale {outcome.scale}",
-        "timed: ran alone" if outcome.timed else None,
-    ]
-    badge = element("span", _mark(outcome.state), outcome.state, class_="badge")
-    link = element("a", outcome.id, href=f"#{outcome.id}", class_="anchor")
-    details = [
-        _measurements(outcome.measurements) if outcome.measurements else None,
-        element("p", outcome.notes, class_="notes") if outcome.notes else None,
-        _picture(outcome),
-        _table(outcome.table) if outcome.table else None,
-        _scroller(element("pre", outcome.traceback), "Traceback") if outcome.traceback else None,
-    ]
-    return element(
-        "article",
-        element("p", badge, link, class_="label"),
-        element("h4", outcome.statement),
-        element("p", *_separated(facts), class_="facts"),
-        _explanation(outcome),
-        element("details", element("summary", "Evidence"), *details, open=True)
-        if any(part is not None for part in details)
-        else None,
-        id=outcome.id,
-        class_=f"claim {_slug(outcome.state)}",
-        data_state=outcome.state,
-        data_paper=outcome.paper,
-    )
-
-
-def _explanation(outcome: ClaimOutcome) -> Markup | None:
-    """Say what a reader must know before the numbers: why the claim misses, did not run, or raised."""
-    lines = {
-        "known miss": ("Known miss: ", outcome.known_miss),
-        "unexpectedly holds": ("Declared a known miss, but it holds: ", outcome.known_miss),
-        "not run": ("Not run: ", outcome.missing),
-        "error": ("", outcome.error),
-    }
-    if outcome.state not in lines:
-        return None
-    lead, text = lines[outcome.state]
-    return element("p", element("strong", lead) if lead else None, text, class_="why")
-
-
-def _measurements(measurements: Iterable[Measurement]) -> Markup:
-    items = list(measurements)
-    stated = any(item.paper is not None for item in items)
-    names = ["Measurement", "Measured", "Target", *(["In the paper"] if stated else []), ""]
-    rows = []
-    for item in items:
-        paper = item.paper if isinstance(item.paper, str) else number_text(item.paper)
-        unit = element("span", f" {item.unit}", class_="unit") if item.unit else None
-        verdict = element(
-            "td",
-            element("span", "✓" if item.holds else "✗", aria_hidden="true"),
-            element("span", "holds" if item.holds else "misses", class_="sr"),
-            class_="verdict",
-        )
-        rows.append(
-            element(
-                "tr",
-                element("th", item.name, scope="row"),
-                element(
-                    "td",
-                    number_text(item.value),
-                    unit,
-                    class_="n",
-                    title=repr(item.value),
-                    data_name="Measured",
-                ),
-                element("td", _target(item), class_="n", data_name="Target"),
-                element("td", paper, class_="n", data_name="In the paper") if stated else None,
-                verdict,
-                class_="held" if item.holds else "missed",
-            )
-        )
-    header = [element("th", name or element("span", "Verdict", class_="sr"), scope="col") for name in names]
-    table = element("table", element("thead", element("tr", *header)), element("tbody", *rows))
-    return element("div", table, class_="measurements")
-
-
-def _target(item: Measurement) -> str:
-    if isinstance(item.target, tuple):
-        return f"in [{number_text(item.target[0])}, {number_text(item.target[1])}]"
-    return f"{_RELATIONS[item.relation]} {number_text(item.target)}"
-
-
-def _picture(outcome: ClaimOutcome) -> Markup | None:
-    if outcome.figure is None:
-        return None
-    prefix = outcome.id.replace("/", "-").replace(".", "-") + "-"
-    picture = Markup(embed_svg(outcome.figure, prefix, f"Picture of the evidence for {outcome.id}"))
-    return element("figure", picture)
-
-
-def _table(table: ClaimTable) -> Markup:
-    numeric = [
-        all(isinstance(row[position], int | float) or row[position] is None for row in table.rows)
-        for position in range(len(table.columns))
-    ]
-    kinds = ["n" if is_numeric else None for is_numeric in numeric]
-    header = [element("th", name, scope="col", class_=kind) for name, kind in zip(table.columns, kinds)]
-    rows = [
-        element("tr", *(element("td", cell_text(cell), class_=kind) for cell, kind in zip(row, kinds)))
-        for row in table.rows[:_MAX_ROWS]
-    ]
-    shown = element("table", element("thead", element("tr", *header)), element("tbody", *rows), class_="data")
-    left_out = len(table.rows) - _MAX_ROWS
-    note = (
-        f"The first {_MAX_ROWS} of {len(table.rows)} rows; the evidence file has all." if left_out > 0 else ""
-    )
-    return element("div", _scroller(shown, "Table of the evidence"), element("p", note) if note else None)
-
-
 def _environment(report: Report) -> Markup:
     rows = [
         element("div", element("dt", name), element("dd", fact)) for name, fact in report.environment.items()
@@ -408,23 +278,6 @@ def _by_paper(report: Report) -> list[tuple[PaperInfo, list[ClaimOutcome]]]:
         groups.setdefault(outcome.paper, []).append(outcome)
     known = {info.key: info for info in report.papers}
     return [(known.get(key) or PaperInfo(key, key), outcomes) for key, outcomes in groups.items()]
-
-
-def _scroller(child: Markup, label: str) -> Markup:
-    """Return a region that scrolls by itself, by keyboard too: the page never scrolls sideways."""
-    return element("div", child, class_="scroll", role="region", aria_label=label, tabindex="0")
-
-
-def _mark(state: State) -> Markup:
-    return element("span", _MARKS[state], class_="mark", aria_hidden="true")
-
-
-def _separated(items: Iterable[str | None]) -> list[Markup]:
-    return [element("span", item) for item in items if item]
-
-
-def _slug(state: State) -> str:
-    return f"s-{state.replace(' ', '-')}"
 
 
 def _icon(report: Report) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlpapers.core._axes import new_axes
 from mlpapers.core._files import write_text
+from mlpapers.core._json import json_number
 from mlpapers.core._table import ClaimTable
 from mlpapers.core.paper import Claim, Measurement, Paper, Scale
 from mlpapers.core.result import Result
@@ -156,11 +157,11 @@ class ClaimOutcome:
             "measurements": [
                 {
                     "name": measurement.name,
-                    "value": _json_number(measurement.value),
+                    "value": json_number(measurement.value),
                     "relation": measurement.relation,
-                    "target": _json_number(measurement.target),
+                    "target": json_number(measurement.target),
                     "unit": measurement.unit,
-                    "paper": _json_number(measurement.paper),
+                    "paper": json_number(measurement.paper),
                 }
                 for measurement in self.measurements
             ],
@@ -344,9 +345,3 @@ def _count_cells(outcomes: Sequence[ClaimOutcome], states: Sequence[State]) -> l
     counter = Counter(outcome.state for outcome in outcomes)
     seconds = sum(outcome.seconds for outcome in outcomes)
     return [str(len(outcomes)), *(str(counter[state]) for state in states), f"{seconds:.1f}"]
-
-
-def _json_number(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_json_number(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

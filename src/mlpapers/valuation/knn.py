@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from mlpapers.core._distances import DistanceBlocks, Metric, check_points
 from mlpapers.valuation._base import ValuerMixin
 from mlpapers.valuation._knn import Rule
-from mlpapers.valuation._knn_game import KNNGame, NearestState, arrival_total
+from mlpapers.valuation._knn_game import KNNGame, arrival_total
 from mlpapers.valuation._knn_loo import knn_loo
+from mlpapers.valuation._knn_market import Market
 from mlpapers.valuation._knn_setup import Batch, check_n_neighbors, check_parameters, make_batch
-from mlpapers.valuation._labels import ValidationTargets, encode_scores
+from mlpapers.valuation._labels import encode_scores
 from mlpapers.valuation._theorem import theorem_values
 
 __all__ = ["KNNShapley", "check_n_neighbors", "knn_loo"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Market:
-    """What a fitted valuer keeps for arrivals: the validation set, and the nearest points of each game."""
-
-    X_val: NDArray[np.float64]
-    targets: ValidationTargets
-    state: NearestState
-    empty_value: float
-    self_valued: bool
 
 
 class KNNShapley(ValuerMixin, BaseEstimator):
@@ -199,7 +188,7 @@ class KNNShapley(ValuerMixin, BaseEstimator):
         if self.algorithm == "theorem":
             values = theorem_values(game)
         self_valued = X_val is None
-        self._market = _Market(game.blocks.queries, game.targets, state, game.rule.empty_value, self_valued)
+        self._market = Market(game.blocks.queries, game.targets, state, game.rule.empty_value, self_valued)
         self._store(batch.by_row(values / (game.n_val - self_valued)), batch.groups)
         return self
 
@@ -257,7 +246,7 @@ class KNNShapley(ValuerMixin, BaseEstimator):
             max_memory=float(self.max_memory),
         )
         values, state = game.total(self.n_jobs, self.verbose)
-        self._market = _Market(market.X_val, market.targets, state, market.empty_value, False)
+        self._market = Market(market.X_val, market.targets, state, market.empty_value, False)
         codes = np.full(len(points), self.groups_.max() + 1)
         self._store(
             np.concatenate([self.values_, values / game.n_val]), np.concatenate([self.groups_, codes])
@@ -371,20 +360,7 @@ class KNNShapley(ValuerMixin, BaseEstimator):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return new points and the validation points they are compared with."""
         points = validate_data(self, X, dtype=np.float64, order="C", reset=False)
-        precomputed = self.metric == "precomputed"
-        if y_val is not None or (X_val is not None and not precomputed):
-            raise ValueError(
-                "X_val and y_val must not be given again: the validation set is that of the first fit"
-            )
-        if precomputed and X_val is None:
-            raise ValueError("X_val must hold the distances of the new points where metric='precomputed'")
-        points, queries = check_points(points, X_val if precomputed else self._market.X_val, self.metric)
-        if len(queries) != len(self._market.targets.codes):
-            raise ValueError(
-                f"X_val must have the {len(self._market.targets.codes)} rows of the first fit; "
-                f"got {len(queries)}"
-            )
-        return points, queries
+        return self._market.meet(points, X_val, y_val, self.metric)
 
     def _store(self, values: NDArray[np.float64], groups: NDArray[np.int64]) -> None:
         market = self._market

@@ -6,10 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
-from scipy.stats import shapiro
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
@@ -24,7 +21,7 @@ from mlpapers.core.validation import (
     check_workers,
     seed_sequence,
 )
-from mlpapers.valuation._base import ValuerMixin
+from mlpapers.valuation._intervals import IntervalMixin, two_sided_quantile
 from mlpapers.valuation._kernel import Kernel, NeighbourKernel, Targets, UtilityKernel
 from mlpapers.valuation._subsets import Subsets, draw_families, draw_subsets
 from mlpapers.valuation.knn import check_n_neighbors
@@ -35,7 +32,6 @@ from mlpapers.valuation.variance import (
     VarianceEstimate,
     double_monte_carlo,
     infinitesimal_jackknife,
-    ks_distance,
     pick_and_freeze,
 )
 
@@ -45,7 +41,7 @@ __all__ = ["UStatisticShapley"]
 _ROUNDING = 1e-12
 
 
-class UStatisticShapley(ValuerMixin, BaseEstimator):
+class UStatisticShapley(IntervalMixin, BaseEstimator):
     r"""Data Shapley values with intervals that hold for other samples of the same population.
 
     In a market of s + 1 points a point z is worth :math:`\theta_s = E\, h_s(Z_1, \dots, Z_s)`, where
@@ -281,7 +277,7 @@ class UStatisticShapley(ValuerMixin, BaseEstimator):
         self._kernel.check_labels(labels, len(points))
         values, estimate, _ = self._estimate(Targets.outside(points, labels))
         stderr = np.sqrt(estimate.variance)
-        reach = _quantile(self.confidence) * stderr
+        reach = two_sided_quantile(self.confidence) * stderr
         return UStatisticResult(
             values=values,
             stderr=stderr,
@@ -293,78 +289,6 @@ class UStatisticShapley(ValuerMixin, BaseEstimator):
             confidence=float(self.confidence),
             subset_size=self.subset_size_,
         )
-
-    def confidence_interval(
-        self, confidence: float = 0.95
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        r"""Return the two-sided normal interval :math:`\hat\theta \pm z_{(1 + c)/2} \sqrt V` of each target.
-
-        Parameters
-        ----------
-        confidence : float, default=0.95
-            c, in (0, 1).
-
-        Returns
-        -------
-        low, high : ndarray of shape (T,)
-        """
-        check_is_fitted(self, "values_")
-        reach = _quantile(confidence) * self.stderr_
-        return self.values_ - reach, self.values_ + reach
-
-    def normality_test(self) -> pd.DataFrame:
-        """Test whether batch means of the kernel are normal, as the intervals suppose.
-
-        Returns
-        -------
-        pandas.DataFrame, one row per target, with the columns
-
-        index : the training point
-        shapiro_p : p-value of the Shapiro-Wilk test of normality of the batch means
-        ks_distance : Kolmogorov-Smirnov distance of the studentised batch means to N(0, 1)
-        n_batches : floor(sqrt(n_subsets))
-
-        Both are NaN for a target whose kernel is constant.
-
-        Raises
-        ------
-        NotFittedError
-            If the valuer is not fitted.
-        ValueError
-            If `n_subsets` is below 9, which gives fewer than 3 batches.
-        """
-        check_is_fitted(self, "values_")
-        means = self.batch_means_
-        if len(means) < 3:
-            raise ValueError(f"n_subsets must be at least 9 for a test of normality; got {self.n_subsets}")
-        p_values, distances = np.full((2, means.shape[1]), np.nan)
-        for t in np.flatnonzero(self.zeta_tot_ > 0.0):
-            studentised = (means[:, t] - means[:, t].mean()) / means[:, t].std(ddof=1)
-            p_values[t] = shapiro(studentised).pvalue
-            distances[t] = ks_distance(studentised)
-        return pd.DataFrame(
-            {
-                "index": self.targets_,
-                "shapiro_p": p_values,
-                "ks_distance": distances,
-                "n_batches": len(means),
-            }
-        )
-
-    def ranking(self) -> NDArray[np.int64]:
-        """Return the valued training points, most valuable first; ties by position in `targets_`."""
-        best_first = super().ranking()
-        return self.targets_[best_first]
-
-    def to_frame(self, confidence: float = 0.95) -> pd.DataFrame:
-        """Return one row per target: index, group, value, stderr, ci_low, ci_high.
-
-        Parameters
-        ----------
-        confidence : float, default=0.95
-            Level of the interval.
-        """
-        return super().to_frame(confidence).assign(index=self.targets_)
 
     def _check_parameters(self) -> None:
         check_choice("variance", self.variance, ("ij", "dmc", "pf"))
@@ -462,8 +386,3 @@ class UStatisticShapley(ValuerMixin, BaseEstimator):
             families = inner.reshape(len(targets), self.n_outer, self.n_inner)
             return double_monte_carlo(families, total, others, s, n_subsets, bias_correct=self.bias_correct)
         return pick_and_freeze(inner.reshape(len(targets), -1, 2), total, others, s, n_subsets)
-
-
-def _quantile(confidence: float) -> float:
-    c = check_real("confidence", confidence, low=0.0, high=1.0, closed="neither")
-    return float(ndtri(0.5 * (1.0 + c)))
