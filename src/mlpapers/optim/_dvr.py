@@ -15,6 +15,7 @@ from mlpapers.optim._run import Run
 __all__ = ["AdaptiveDVR", "FixedDVR", "Increment"]
 
 Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 # Below this share of the largest curvature seen, an estimate is noise or negative curvature.
 _LEAST_CURVATURE = 0.05
@@ -38,6 +39,8 @@ class Increment:
         The same two without what differs between coordinates, which stratified pairs do not suffer from.
     size : int
         Pairs used.
+    rows : ndarray of int
+        The functions drawn.
     """
 
     def __init__(self, run: Run, x_old: Array, b: int) -> None:
@@ -51,7 +54,8 @@ class Increment:
             m, run.shrunk = int(limit // per_function), True
             if m == 0:
                 run.oracle.require(per_function)
-        idx = np.repeat(run.draw_functions(m), g)
+        self.rows = run.draw_functions(m)
+        idx = np.repeat(self.rows, g)
         block = run.directions.pairs(m * g)
         new = probe.differences(idx, block)
         change = new - old.differences(idx, block, probe.mu)
@@ -272,7 +276,7 @@ class AdaptiveDVR(Estimator):
         if move > 0.0:
             self.delta2 = self._mix(self.delta2, increment.spread / move, 0.3)
         self.v = self.v + increment.change
-        self._learn_curvature(increment.change)
+        self._learn_curvature(increment.rows)
         if wanted < run.n:
             self._filter(increment)
         else:
@@ -316,12 +320,30 @@ class AdaptiveDVR(Estimator):
             error = span / count * float(np.sum((self.v - old) ** 2))
             self.V = (0.8 * self.V + 0.2 * error) * (1.0 - count / span)
 
-    def _learn_curvature(self, change: Array) -> None:
-        """Take in |<change, dx>|/gamma^2 of paired differences; of separate estimates it would be noise."""
+    def _learn_curvature(self, rows: Ints) -> None:
+        r"""Take in the curvature of the drawn functions along the last move, from the middle of the move.
+
+        .. math:: \frac{4}{\gamma^2} \mathrm{mean}_i
+                  \bigl|f_i(x_t) + f_i(x_{t-1}) - 2 f_i(\tfrac{x_t + x_{t-1}}{2})\bigr|
+
+        One query a function, since both ends are known; <change, dx> would have the noise of d coordinates in
+        it, of which the move may have one. Of a sum that is not convex, curvatures of both signs must not
+        cancel: an accuracy aimed at by what is left would be out of reach.
+        """
         run = self.run
-        if run.dx is None or not run.gamma > 0.0:
+        if run.dx is None or self.x_old is None or not run.gamma > 0.0:
             return
-        curvature = abs(float(change @ run.dx)) / run.gamma**2
+        rows = np.unique(rows)
+        ends = [run.probe(run.x), run.probe(self.x_old)]
+        if sum(end.unknown(rows) for end in ends) + len(rows) > run.oracle.remaining:
+            run.shrunk = True
+            return
+        middle = run.oracle.at(0.5 * (run.x + self.x_old)).base(rows)
+        bend = ends[0].base(rows) + ends[1].base(rows) - 2.0 * middle
+        bend = bend[np.isfinite(bend)]
+        if not bend.size:
+            return
+        curvature = 4.0 * float(np.abs(bend).mean()) / run.gamma**2
         self.Cf = self._mix(self.Cf, curvature, 0.1)
         self.Cf_top = max(self.Cf_top, curvature)
 

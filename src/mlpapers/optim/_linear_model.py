@@ -1,0 +1,119 @@
+"""What the linear estimators share: distinct rows, their weights, the finite sum and its solver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from mlpapers.core.validation import check_bool, check_choice, check_int, check_real, check_workers
+from mlpapers.optim.constraints._base import ConstraintSet
+from mlpapers.optim.constraints.balls import L1Ball, LInfBall
+from mlpapers.optim.constraints.combined import Product
+from mlpapers.optim.linear import LinearFiniteSum, Loss
+from mlpapers.optim.minimize import minimize_fw_zo
+from mlpapers.optim.result import FWResult
+
+__all__ = ["LinearFW"]
+
+Array = NDArray[np.float64]
+
+# Queries of "auto", in units of all central differences.
+_PASSES = 20
+_SOLVERS = ("auto", "dvr", "fd", "fzfw", "fcgs", "acc_szofw", "acc_szofw_star", "jaguar", "zscg")
+
+
+class LinearFW(BaseEstimator):
+    """What the estimators share: inputs, the finite sum, the solver."""
+
+    radius: float
+    solver: str
+    max_queries: Any
+    fit_intercept: bool
+    random_state: Any
+    n_jobs: int | None
+    verbose: int
+    coef_: Array
+    intercept_: Any
+    result_: FWResult
+    n_features_in_: int
+    n_iter_: int
+
+    def _check_parameters(self) -> None:
+        check_real("radius", self.radius, low=0.0, closed="neither")
+        check_choice("solver", self.solver, _SOLVERS)
+        check_bool("fit_intercept", self.fit_intercept)
+        check_workers(self.n_jobs, self.verbose)
+        if isinstance(self.max_queries, str):
+            check_choice("max_queries", self.max_queries, ("auto",))
+        else:
+            check_int("max_queries", self.max_queries, minimum=1)
+
+    def _solve(self, X: Array, y: Array, weight: Array, loss: Loss) -> tuple[Array, float]:
+        """Return coefficients and intercept; rows with weight w count w times."""
+        n, d = X.shape
+        A = np.hstack([X, np.ones((n, 1))]) if self.fit_intercept else X
+        A, y, weight = _distinct(A, y, weight)
+        value, slope = loss.value, loss.slope
+        assert slope is not None
+        packed = Weighted(y, weight)
+        weighted = Loss(
+            lambda m, code: packed.weight(code) * value(m, packed.target(code)),
+            lambda m, code: packed.weight(code) * slope(m, packed.target(code)),
+            loss.curvature,
+        )
+        same = bool((weight == 1.0).all())
+        total = LinearFiniteSum(A, y if same else packed.codes, loss if same else weighted)
+        ball: ConstraintSet = L1Ball(self.radius)
+        if self.fit_intercept:
+            reach = float(np.abs(y).max()) + self.radius * float(np.abs(X).max(initial=1.0))
+            ball = Product([ball, LInfBall(reach)], [d, 1])
+        queries = _PASSES * total.n_functions * 2 * A.shape[1]
+        self.result_ = minimize_fw_zo(
+            total,
+            np.zeros(A.shape[1]),
+            ball,
+            method=self.solver,
+            fd="central",
+            max_queries=queries if isinstance(self.max_queries, str) else self.max_queries,
+            random_state=self.random_state,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
+        self.n_iter_ = self.result_.n_iter
+        w = np.asarray(self.result_.x)
+        return w[:d].copy(), float(w[d]) if self.fit_intercept else 0.0
+
+    def _margins(self, X: Any) -> Array:
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        return X @ np.ravel(self.coef_) + float(np.ravel(self.intercept_)[0])
+
+
+def _distinct(A: Array, y: Array, weight: Array) -> tuple[Array, Array, Array]:
+    """Return distinct rows, in lexical order, with their targets and the sums of their weights, of mean 1.
+
+    Rows of weight 0 are not there, and equal rows are one function: a weight counts like repeated rows to the
+    last bit, whatever is sampled.
+    """
+    kept = weight > 0.0
+    rows, which = np.unique(np.column_stack([A, y])[kept], axis=0, return_inverse=True)
+    total = np.bincount(which.ravel(), weight[kept])
+    return np.ascontiguousarray(rows[:, :-1]), rows[:, -1].copy(), total / total.mean()
+
+
+class Weighted:
+    """Codes 0..n-1 in place of targets, which look up target and weight."""
+
+    def __init__(self, y: Array, weight: Array) -> None:
+        self.y, self.w = y, weight
+        self.codes = np.arange(len(y), dtype=np.float64)
+
+    def target(self, code: Array) -> Array:
+        return self.y[code.astype(np.int64)]
+
+    def weight(self, code: Array) -> Array:
+        return self.w[code.astype(np.int64)]
