@@ -13,6 +13,8 @@ from typing import Any, Literal
 Verdict = Literal["met", "missed", "not run", ""]
 
 FORMAT = 1
+# What a verdict says where values had to agree and no ratio had to be reached.
+_SAME = {"met": "same values", "missed": "other values"}
 _TIME_UNITS = ((1.0, "s"), (1e3, "ms"), (1e6, "µs"))
 
 
@@ -98,7 +100,7 @@ class Row:
             "ratio": figure_text(self.ratio),
             "spread": spread,
             "target": goal if self.target is not None else "",
-            "verdict": self.verdict,
+            "verdict": _SAME.get(self.verdict, self.verdict) if self.target is None else self.verdict,
             "remark": "; ".join(part for part in (self.skipped, self.note, found) if part),
         }
 

@@ -64,21 +64,46 @@ def correct(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time problems of a clone, one after the other."""
-    wanted = (
-        [tuple(map(int, item.split("/"))) for item in options.ids.split(",")] if options.ids else PROBLEMS
+def warm(job: tuple[str, int, int, str, bool]) -> None:
+    """Let the compilers fill their caches for one problem."""
+    path, level, number, dsl, compiled = job
+    measure_problem(
+        KernelBench(path, level=level, problems=[number])[number], dsl=dsl, compiled=compiled, pairs=1
     )
+
+
+def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time problems of a clone, one after the other, until the time is over; rows are written at once."""
+    started = time.perf_counter()
+    wanted = (
+        [tuple(map(int, item.split("/"))) for item in options.ids.split(",")] if options.ids else [*PROBLEMS]
+    )
+    dsl = options.dsl[0]
+    if options.warm:
+        jobs = [(options.path, *problem, dsl, options.compile) for problem in wanted]
+        with ProcessPoolExecutor(options.warm, mp_context=get_context("spawn")) as pool:
+            list(pool.map(warm, jobs))
+        print("caches warm after", round(time.perf_counter() - started), "s", flush=True)
+    chosen = [(*problem, options.compile) for problem in wanted]
+    if options.rest:
+        numbers = [task.problem_id for task in KernelBench(options.path, level=1)]
+        chosen += [(1, number, False) for number in numbers if (1, number) not in wanted]
     rows = []
-    for level, number in wanted:
+    for level, number, compiled in chosen:
+        if time.perf_counter() - started > options.limit:
+            print("the time is over at", f"{level}/{number}", flush=True)
+            break
         task = KernelBench(options.path, level=level, problems=[number])[number]
-        rows.append(measure_problem(task, dsl=options.dsl[0], compiled=options.compile))
-        print(
-            json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}),
-            flush=True,
-        )
+        row = measure_problem(task, dsl=dsl, compiled=compiled, pairs=options.pairs)
+        rows.append(row)
+        if options.out is not None:
+            with (options.out / f"speed_{dsl}.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        short = {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items() if v != ""}
+        print(json.dumps(short)[:300], flush=True)
+    first = {f"{level}/{number}" for level, number in wanted}
     for name in ("ours", "compile"):
-        ratios = [row[name] for row in rows if name in row]
+        ratios = [row[name] for row in rows if name in row and row["id"] in first and row["ok"]]
         if ratios:
             print(
                 name,
@@ -88,6 +113,10 @@ def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
                 len(ratios),
                 flush=True,
             )
+    level_one = [row["ours"] for row in rows if row["id"].startswith("1/") and row["ok"]]
+    if level_one:
+        mean = statistics.geometric_mean(level_one)
+        print("level 1 so far: geometric mean", round(mean, 3), "of", len(level_one), flush=True)
     return rows
 
 
@@ -100,6 +129,10 @@ def main() -> int:
     parser.add_argument("--path")
     parser.add_argument("--ids")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--warm", type=int, default=0, help="processes that fill the compilers' caches first")
+    parser.add_argument("--rest", action="store_true", help="go on with the rest of level 1, without compile")
+    parser.add_argument("--limit", type=float, default=1e9, help="seconds after which no problem is begun")
+    parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows = correct(options) if options.what == "correct" else speed(options)
