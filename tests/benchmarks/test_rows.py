@@ -84,6 +84,11 @@ def test_cells_show_units_spread_and_reasons(rows):
     assert (third["target"], third["verdict"], third["remark"]) == ("≥ 2", "not run", "not here")
 
 
+def test_agreement_alone_is_no_victory(rows):
+    row = rows.Row(what="w", peer="p", ratio=0.5, tolerance=1e-6, difference=0.0)
+    assert (row.verdict, row.cells()["verdict"]) == ("met", "same values")
+
+
 def test_table_has_a_line_for_each_row_in_columns(rows):
     lines = rows.table(record(rows).rows).splitlines()
     assert len(lines) == 4

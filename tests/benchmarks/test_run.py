@@ -123,3 +123,13 @@ def test_all_scripts_of_the_library_are_found(run):
     names = set(run.scripts())
     assert {"attention", "bandits", "fairness", "icl", "kernels", "optim", "unlearning", "valuation"} <= names
     assert not {"run", "_rows", "_harness"} & names
+
+
+def test_kept_results_are_those_of_scripts_and_name_no_machine(run, rows):
+    records = rows.read_records(run.RESULTS)
+    assert records
+    assert set(records) <= set(run.scripts())
+    for record in records.values():
+        assert record.rows or record.error
+        texts = [record.error, *record.environment.values(), *(row.skipped + row.note for row in record.rows)]
+        assert all(rows.without_paths(text) == text.strip() for text in texts)
