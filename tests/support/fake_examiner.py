@@ -50,7 +50,7 @@ def install():
 
     real, built, run, gather = (
         _session.Examiner,
-        _session.Session._built,
+        _session.Session.built,
         _session.Designer.run,
         author.gather,
     )
@@ -60,13 +60,13 @@ def install():
         return run(_session.Designer(), spec)
 
     _session.Examiner = FakeExaminer
-    _session.Session._built = lambda _, codes: [True] * len(codes)
+    _session.Session.built = lambda _, codes: [True] * len(codes)
     _session.Designer.run = lambda _, spec: design(spec)
     author.gather = functools.cache(gather)
     FakeExaminer.examined = 0
 
     def undo():
-        _session.Examiner, _session.Session._built = real, built
+        _session.Examiner, _session.Session.built = real, built
         _session.Designer.run, author.gather = run, gather
 
     return undo

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlpapers.core.parallel import parallel_map
+from mlpapers.kernels._race import Entry, race
 from mlpapers.kernels.agents.author import LanguageAuthor
 from mlpapers.kernels.agents.conductor import WORKFLOWS, Event, State, Workflow, replay, transition
 from mlpapers.kernels.agents.messages import TaskSpec, TraceEvent
@@ -23,43 +23,17 @@ from mlpapers.kernels.dsl.base import BuildError, get_backend, get_dsl
 from mlpapers.kernels.llm.budget import Budget, Meter
 from mlpapers.kernels.llm.client import as_client
 from mlpapers.kernels.result import KernelResult
-from mlpapers.kernels.search.halving import ROUNDS, HalvingOutcome, successive_halving
 from mlpapers.kernels.search.space import Params, candidates
 from mlpapers.kernels.store import Store, code_sha
 from mlpapers.kernels.verify.examiner import Examiner
 from mlpapers.kernels.verify.report import CorrectnessReport, Verdict
 from mlpapers.kernels.verify.settings import kernel_cache
-from mlpapers.kernels.verify.timing import faster
 
 if TYPE_CHECKING:
     from mlpapers.kernels.agent import KernelAgent
     from mlpapers.kernels.designs import Design
     from mlpapers.kernels.kernel import Kernel
     from mlpapers.kernels.task import Task
-
-# Of each further design, so many settings enter a race whose first design has the rest.
-_PER_ALTERNATIVE = 2
-# Pairs of runs of the incumbent and one challenger, and how many challengers get them.
-_DUEL_RUNS = 31
-_DUELS = 2
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A design, by its number, and a setting of its knobs; or the code that a language model wrote."""
-
-    design: int
-    params: Params
-    code: str = ""
-
-    def to_json(self) -> str:
-        known = {"design": self.design, "params": self.params}
-        return json.dumps({**known, "code": self.code} if self.code else known, sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Entry:
-        found = json.loads(text)
-        return cls(found["design"], found["params"], found.get("code", ""))
 
 
 class Session:
@@ -103,7 +77,7 @@ class Session:
         self._examiner = Examiner(
             task, dsl=dsl, backend=backend, settings=agent.settings(), random_state=seed
         )
-        self._verifier = Verifier(self._examiner, store, run_id, self._arch)
+        self.verifier = Verifier(self._examiner, store, run_id, self.arch)
         self._given: tuple[Design, ...] | None = None
         self._problem = ""
         self._seed = seed
@@ -130,7 +104,8 @@ class Session:
         return LanguageAuthor(meter, self._spec, lambda: self.designs, agent.docs, self._seed)
 
     @functools.cached_property
-    def _arch(self) -> str:
+    def arch(self) -> str:
+        """What a time was measured on."""
         hardware = get_backend(self.backend).hardware()
         return f"{self.backend}:{hardware.arch}:{hardware.name}:{hardware.cores}"
 
@@ -174,11 +149,11 @@ class Session:
             events = self.store.events(self.run_id)
             if not events:
                 # The race comes first: judging the start would use up a short budget.
-                events = [self._race(start, kernel.code)]
+                events = [race(self, start, kernel.code)]
                 self.store.append(self.run_id, 0, events[0])
             won = events[0].subject != code_sha(kernel.code)
             chosen = self.candidate(Entry.from_json(events[0].detail)) if won else given
-            found = self._verifier.run(chosen)
+            found = self.verifier.run(chosen)
             self.store.finish_run(self.run_id)
             made = kernel if chosen is given else self._kernel(chosen)
             return self._described(chosen, found, made, ())
@@ -192,7 +167,8 @@ class Session:
             return Candidate(entry.code, self.dsl, self.backend, {}, "llm", None, said)
         return self._coder.run(self.designs[entry.design], entry.params)
 
-    def _time_left(self) -> bool:
+    def time_left(self) -> bool:
+        """Return whether the time budget is not spent."""
         return self._clock() < self._deadline
 
     def _perform(self, state: State) -> Event:
@@ -223,16 +199,16 @@ class Session:
                 tried += 1
         if not self.designs:
             return Event("exhausted", detail=self._problem)
-        settings = self._settings(design, self.agent.n_candidates)
+        settings = self.settings(design, self.agent.n_candidates)
         if tried >= len(settings):
             return Event("exhausted", detail="every setting of the knobs was tried")
         entry = Entry(design, settings[tried])
         return Event("coded", detail=entry.to_json(), subject=code_sha(self.candidate(entry).code))
 
     def _verify(self, state: State) -> Event:
-        entry = self._last_entry(state) or Entry(0, self._settings(0, 1)[0])
+        entry = self._last_entry(state) or Entry(0, self.settings(0, 1)[0])
         candidate = self.candidate(entry)
-        verdict = self._verifier.run(candidate, timing=self._time_left())
+        verdict = self.verifier.run(candidate, timing=self.time_left())
         sha = code_sha(candidate.code)
         if not verdict.ok:
             failed = Event("failed", verdict.report.error_class, verdict.report.error, sha)
@@ -246,81 +222,21 @@ class Session:
     def _tune(self, state: State) -> Event:
         entry = self._last_entry(state)
         assert entry is not None
-        return self._race(entry, self.candidate(entry).code)
+        return race(self, entry, self.candidate(entry).code)
 
-    def _race(self, incumbent: Entry, code: str) -> Event:
-        """Race other settings, and other designs, against the incumbent."""
-        kept = Event("tuned", detail=incumbent.to_json(), subject=code_sha(code))
-        # What a model wrote races against what the rules write even where nothing else is searched.
-        versus = bool(incumbent.code) and self.agent.who == "both"
-        if not versus and (self.agent.search == "none" or self.agent.n_candidates < 2 or incumbent.code):
-            return kept
-        if not self._time_left():
-            return kept
-        entries, codes = self._field(incumbent, code)
-        if len(entries) < 2:
-            return kept
+    @property
+    def seed(self) -> int:
+        """What the run's randomness is drawn from."""
+        return int(self._seed)
 
-        def measure(number: int, who: Sequence[int], runs: int) -> list[list[float] | None]:
-            return self._measured(number, [codes[k] for k in who], runs)
-
-        outcome = successive_halving(len(entries), measure, keep=(0,), go_on=self._time_left)
-        return self._winner(outcome, entries, codes) or kept
-
-    def _winner(
-        self, outcome: HalvingOutcome, entries: Sequence[Entry], codes: Sequence[str]
-    ) -> Event | None:
-        """Return the event of the fastest entry that is right and beats the incumbent; None where none does.
-
-        What led the race was chosen for its times, so these flatter it: it meets the incumbent once more, the
-        two alone and in turns, whatever is left of the budget. Only these new times decide.
-        """
-        for index in outcome.order[:_DUELS]:
-            if index == 0:
-                return None
-            number = len(ROUNDS) + index
-            mine, theirs = self._measured(number, [codes[0], codes[index]], _DUEL_RUNS)
-            if not mine or not theirs:
-                continue
-            n = min(len(mine), len(theirs))
-            if not faster(theirs[:n], mine[:n]):
-                continue
-            if self._verifier.run(self.candidate(entries[index])).ok:
-                ms = 1e3 * float(np.median(theirs))
-                self.store.set_knobs(
-                    self._bucket(entries[index].design), self._arch, entries[index].params, ms
-                )
-                return Event("tuned", detail=entries[index].to_json(), subject=code_sha(codes[index]))
-        return None
-
-    def _field(self, incumbent: Entry, code: str) -> tuple[list[Entry], list[str]]:
-        """Return the entries of a race and their sources; the incumbent is the first."""
-        n = self.agent.n_candidates
-        if incumbent.code:
-            n = 2 if self.agent.search == "none" else max(2, n)
-        others = [k for k in range(len(self.designs)) if k != incumbent.design]
-        entries = [Entry(k, params) for k in others for params in self._settings(k, _PER_ALTERNATIVE)]
-        own = [] if incumbent.code else self._settings(incumbent.design, n)
-        entries = ([Entry(incumbent.design, params) for params in own] + entries)[: n + len(entries)]
-        fields: dict[str, Entry] = {code: incumbent}
-        for entry in entries:
-            fields.setdefault(self.candidate(entry).code, entry)
-        chosen = list(fields.items())
-        # Alternatives of the design take the places of the last settings.
-        alternatives = [pair for pair in chosen if pair[1].design != incumbent.design]
-        same = [pair for pair in chosen if pair[1].design == incumbent.design]
-        chosen = (same[: max(1, n - len(alternatives))] + alternatives)[:n]
-        built = self._built([text for text, _ in chosen])
-        kept = [pair for pair, ok in zip(chosen, built) if ok or pair[0] == code]
-        return [entry for _, entry in kept], [text for text, _ in kept]
-
-    def _built(self, codes: Sequence[str]) -> list[bool]:
+    def built(self, codes: Sequence[str]) -> list[bool]:
+        """Compile sources side by side; return which of them compile."""
         folder = kernel_cache()
         return parallel_map(
             _build, codes, n_jobs=self.agent.n_jobs, shared=(self.dsl, self.backend, folder), prefer="threads"
         )
 
-    def _measured(self, number: int, codes: Sequence[str], runs: int) -> list[list[float] | None]:
+    def measured(self, number: int, codes: Sequence[str], runs: int) -> list[list[float] | None]:
         """Return times from the store, and from one race of those that it does not have."""
         times = {code: self.store.timing(self.run_id, number, code) for code in codes}
         missing = [code for code in codes if times[code] is None]
@@ -330,18 +246,19 @@ class Session:
                 times[code] = seconds
         return [times[code] or None for code in codes]
 
-    def _settings(self, design: int, n: int) -> list[Params]:
+    def settings(self, design: int, n: int) -> list[Params]:
         """Return settings of a design's knobs in the order in which they are tried."""
         language, sketch = get_dsl(self.dsl), self.designs[design].sketch
         return candidates(
             language.space(sketch, self.backend),
             language.defaults(sketch, self.backend),
             n=n,
-            known=self.store.knobs(self._bucket(design), self._arch),
+            known=self.store.knobs(self.bucket(design), self.arch),
             rng=np.random.default_rng([self._seed, design]),
         )
 
-    def _bucket(self, design: int) -> str:
+    def bucket(self, design: int) -> str:
+        """Return the key under which the knobs of a design are remembered."""
         from mlpapers.kernels.synthesis.synthesise import bucket
 
         return f"{self.dsl}:{bucket(self.designs[design].sketch)}"
@@ -360,17 +277,17 @@ class Session:
             report = CorrectnessReport(error=detail, stage="static")
             return KernelResult(
                 success=False, kernel=None, code="", report=report, trace=trace, run_id=self.run_id,
-                device=self._arch,
+                device=self.arch,
             )  # fmt: skip
         candidate = self.candidate(entry)
-        verdict = self._verifier.run(candidate, timing=self._was_timed(candidate.code))
+        verdict = self.verifier.run(candidate, timing=self._was_timed(candidate.code))
         return self._described(candidate, verdict, self._kernel(candidate), trace)
 
     def _was_timed(self, code: str) -> bool:
         """Return whether there is time to time it, or the run did so before."""
         frame = self.store.attempts(self.run_id)
         mine = frame[(frame["code_sha"] == code_sha(code)) & frame["speedup"].notna()]
-        return self._time_left() or not mine.empty
+        return self.time_left() or not mine.empty
 
     def _kernel(self, candidate: Candidate) -> Kernel:
         from mlpapers.kernels.kernel import Kernel
@@ -404,7 +321,7 @@ class Session:
             run_id=self.run_id,
             timing_mode=verdict.timing_mode,
             degenerate=verdict.degenerate,
-            device=self._arch,
+            device=self.arch,
         )
 
     @property

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlpapers.kernels.kernel import Kernel
 
 STRATEGIES = ("auto", "rules", "llm", "both")
-SEARCHES = ("none", "autotune")
+SEARCHES = ("none", "autotune", "evolve", "ucb")
 PRECISIONS = ("reference", "tf32x3", "tf32", "bf16")
 # What a run needs to go on with the same decisions; the rest may differ between machines.
 _STORED = (
@@ -58,8 +58,9 @@ class KernelAgent(BaseEstimator):
     workflow : str or Workflow
         ``"default"``, ``"paper"``, ``"coder_only"``, ``"verifier_only"``, ``"evolve"``, ``"ucb"``,
         ``"connected"``, or one of your own: which agent may follow which.
-    search : {"autotune", "none"}
-        Whether settings of the knobs are raced against each other.
+    search : {"autotune", "evolve", "ucb", "none"}
+        How settings of the knobs are looked for: neighbours of the default raced against each other,
+        evolution on islands, the setting of the greatest upper confidence bound, or not at all.
     n_candidates : int
         Candidates of a race.
     time_budget : float
@@ -378,6 +379,8 @@ class KernelAgent(BaseEstimator):
             raise TypeError(f"store must be a path, a Store or None; got {self.store!r}")
         if self.docs is not None and not isinstance(self.docs, str | os.PathLike):
             raise TypeError(f"docs must be a path or None; got {self.docs!r}")
+        if self.docs is not None and not os.path.isdir(self.docs):  # noqa: PTH112 - os.fspath kinds too
+            raise FileNotFoundError(f"docs names no folder: {os.fspath(self.docs)}")
         devices = self.devices
         if devices is not None and not (
             isinstance(devices, list | tuple) and devices and all(isinstance(item, str) for item in devices)

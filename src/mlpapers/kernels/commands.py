@@ -1,6 +1,7 @@
 """The commands ``mlpapers kernels …``: parse, call the library, print.
 
-Exit status 0 where a kernel was found and is right, 1 where not, 2 on wrong usage.
+Exit status 0 where a kernel was found and is right, 1 where not, 2 on wrong usage,
+3 where a file cannot be read or written.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mlpapers.core._files import check_writable
+from mlpapers.core._json import json_number
 
 if TYPE_CHECKING:
     from mlpapers.kernels.agent import KernelAgent
@@ -28,6 +31,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _check_out(path: Path | None) -> Path | None:
+    """Find out before minutes of search, not after them, that the result cannot be saved."""
+    if path is not None:
+        check_writable(path)
+    return path
+
+
+_OUT_HELP = "Save: a source for *.py, else all."
 TaskFile = Annotated[
     Path, typer.Argument(metavar="TASK", exists=True, dir_okay=False, help="A file in KernelBench's format.")
 ]
@@ -37,7 +49,7 @@ Sizes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Replace a constant of the task.", show_default=False),
 ]
-Search = Annotated[str, typer.Option(help="none or autotune.")]
+Search = Annotated[str, typer.Option(help="none, autotune, evolve or ucb.")]
 Budget = Annotated[float, typer.Option("--time-budget", help="Seconds after which nothing new is begun.")]
 Library = Annotated[str, typer.Option("--library-ops", help="none, contractions or any.")]
 Shapes = Annotated[str, typer.Option("--shape-policy", help="batch, static or dynamic.")]
@@ -54,7 +66,7 @@ def generate(
     sizes: Sizes = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Save: a source for *.py, else all.", show_default=False),
+        typer.Option("--out", "-o", callback=_check_out, help=_OUT_HELP, show_default=False),
     ] = None,
     search: Search = "autotune",
     time_budget: Budget = 120.0,
@@ -87,7 +99,7 @@ def tune(
     kernel: Annotated[
         Path, typer.Argument(metavar="RESULT", exists=True, dir_okay=False, help="A saved KernelResult.")
     ],
-    out: Annotated[Path | None, typer.Option("--out", "-o", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", callback=_check_out, show_default=False)] = None,
     time_budget: Budget = 120.0,
     store: StoreFile = None,
     seed: Seed = 0,
@@ -125,7 +137,7 @@ def migrate(
     sizes: Sizes = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Save: a source for *.py, else all.", show_default=False),
+        typer.Option("--out", "-o", callback=_check_out, help=_OUT_HELP, show_default=False),
     ] = None,
     seed: Seed = 0,
     as_json: JsonFlag = False,
@@ -195,7 +207,8 @@ def bench(
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Time torch.compile beside.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Save the result.", show_default=False)
+        Path | None,
+        typer.Option("--out", "-o", callback=_check_out, help="Save the result.", show_default=False),
     ] = None,
     search: Search = "none",
     time_budget: Budget = 60.0,
@@ -247,11 +260,16 @@ def resume(
 
 @contextlib.contextmanager
 def _usage() -> Iterator[None]:
-    """Turn what wrong arguments raise into wrong usage, exit status 2."""
+    """Turn what wrong arguments raise into wrong usage, exit status 2, and a store that fails into 3."""
+    import sqlite3
+
     from mlpapers.kernels.dsl.base import DSLUnavailable
 
     try:
         yield
+    except sqlite3.Error as error:
+        typer.echo(f"Error: the store of runs: {error}", err=True)
+        raise typer.Exit(3) from None
     except DSLUnavailable as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
@@ -296,15 +314,8 @@ def _finish(result: KernelResult, as_json: bool) -> None:
             "error": result.report.error,
             "code": result.code,
         }
-        # JSON has no nan.
-        typer.echo(json.dumps({name: _json_value(value) for name, value in row.items()}))
+        typer.echo(json.dumps({name: json_number(value) for name, value in row.items()}))
     else:
         typer.echo(result.summary())
         typer.echo(f"run {result.run_id}", err=True)
     raise typer.Exit(0 if result.success else 1)
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_json_value(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -67,6 +67,17 @@ def test_errors_without_a_status(error, reason):
     assert failure.reason.startswith(reason)
 
 
+def test_no_key_is_repeated():
+    class Refused(Exception):
+        status_code = 400
+
+    told = classify(Refused("too long; Bearer abc.def; sk-1234-abcd")).reason
+    assert told.startswith("HTTP 400 (Refused: too long")
+    assert "abc" not in told
+    Refused.status_code = 401
+    assert classify(Refused("wrong key sk-1234")).reason == "HTTP 401"
+
+
 def test_mistakes_in_code_are_not_tried_again():
     assert not classify(TypeError("complete() got an unexpected argument")).passing
 

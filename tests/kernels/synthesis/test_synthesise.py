@@ -149,8 +149,13 @@ def test_tasks_from_modules_get_a_constructor_of_their_own():
 def test_policies_on_the_library():
     task = make_task("t", "", "return torch.relu(x @ x)", ("torch.randn(5, 5)",), HEAD)
     assert synthesise(task)[0].disclosures[0] == "library: aten.matmul"
+    assert synthesise(task, library_ops="none")[0].sketch.library == ()
+    double = make_task("t", "", "return torch.relu(x @ x)", ("torch.randn(5, 5).double()",), HEAD)
     with pytest.raises(UnsupportedOp, match=r"aten\.matmul"):
-        synthesise(task, library_ops="none")
+        synthesise(double, library_ops="none")
+    # Numbers that the task draws are the generator's under every policy.
+    drawn = make_task("t", "self.d = nn.Dropout(0.5)", "return self.d(x) * 2", ("torch.randn(5, 5)",), HEAD)
+    assert "nondeterministic" in synthesise(drawn, library_ops="none")[0].disclosures
     sort = make_task("t", "", "return torch.sort(x)[0]", ("torch.randn(5, 5)",), HEAD)
     with pytest.raises(UnsupportedOp, match="sort"):
         synthesise(sort)

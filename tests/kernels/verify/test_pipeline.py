@@ -154,3 +154,10 @@ def test_arguments():
     broken = Task.from_source(RELU.source.replace("torch.rand(n, 50)", "undefined"))
     with pytest.raises(TaskError, match="undefined"):
         verify(broken, code, **OPTIONS)
+
+
+def test_numbers_may_be_drawn_where_the_task_draws_them_though_no_output_shows_it():
+    source = RELU.source.replace("torch.relu(x)", "nn.functional.dropout(x.abs().clamp(max=0), 0.5)")
+    code = model("return nn.functional.dropout(x.abs().clamp(max=0), 0.5)")
+    verdict = verify(Task.from_source(source), code, timing=False, **OPTIONS)
+    assert verdict.ok, verdict

@@ -1,5 +1,19 @@
 """The claims of the paper, as experiments."""
 
-from mlpapers.kernels.claims import agents, frontier, generation, integration, portability, speed, tuning
+from mlpapers.kernels.claims import (
+    agents,
+    frontier,
+    generation,
+    integration,
+    migration,
+    portability,
+    search,
+    speed,
+    speed_gpu,
+    tuning,
+)
 
-__all__ = ["agents", "frontier", "generation", "integration", "portability", "speed", "tuning"]
+__all__ = [
+    "agents", "frontier", "generation", "integration", "migration", "portability", "search", "speed",
+    "speed_gpu", "tuning",
+]  # fmt: skip

@@ -19,13 +19,15 @@ _FLUSH_BYTES = 256 << 20
 _WARM_UPS = 2
 
 
-def on_gpu(dsl: str, task: Task, seed: int = 0, **params: Any) -> tuple[Any, Any, list[Any]]:
+def on_gpu(
+    dsl: str, task: Task, seed: int = 0, *, precision: str = "reference", **params: Any
+) -> tuple[Any, Any, list[Any]]:
     """Return the reference, our kernel with the reference's state, and inputs, all on the GPU."""
     import torch
 
     from mlpapers.kernels.dsl.base import get_dsl
 
-    made = candidate(synthesise(task, dsl=dsl, backend="cuda")[0], dsl, "cuda", params)
+    made = candidate(synthesise(task, dsl=dsl, backend="cuda", precision=precision)[0], dsl, "cuda", params)
     get_dsl(dsl).build(made.code, cache_folder(), "cuda")
     # Inputs of full size are drawn where they are needed: a gigabyte of random numbers takes a CPU seconds.
     with torch.device("cuda"):
@@ -85,7 +87,7 @@ def measure_problem(
     row: dict[str, Any] = {"id": f"{task.level}/{task.problem_id}", "ok": False, "error": ""}
     try:
         with torch.no_grad():
-            module, ours, inputs = on_gpu(dsl, task, seed, **params)
+            module, ours, inputs = on_gpu(dsl, task, seed, precision="tf32x3", **params)
             functions: dict[str, Any] = {"eager": module, "ours": ours}
             if compiled:
                 functions["compile"] = torch.compile(module)

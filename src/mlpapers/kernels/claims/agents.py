@@ -131,7 +131,7 @@ def real_model(scale: Scale, seed: int) -> Evidence:
 
     full = scale == "full"
     names = _REAL_TASKS if full else _REAL_TASKS[:1]
-    max_tokens, budget = (96, Budget(max_calls=12)) if full else (400, Budget(max_calls=6))
+    max_tokens, budget = (64, Budget(max_calls=6)) if full else (400, Budget(max_calls=6))
     rows = []
     for name in names:
         with ModelServer(max_tokens=max_tokens, real=full) as server:

@@ -97,11 +97,16 @@ def four_languages(scale: Scale, seed: int) -> Evidence:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for template, name in _SKETCHES.items():
+            build = scale == "full" or template == "row"
             design = synthesise(tasks_named((name,))[0])[0]
             for dsl in _LANGUAGES:
                 backend = "cpu" if dsl == "cpp" else "cuda"
                 rows.append(
-                    {"template": template, "language": dsl, **_source(design, dsl, backend, Path(scratch))}
+                    {
+                        "template": template,
+                        "language": dsl,
+                        **_source(design, dsl, backend, Path(scratch), build=build),
+                    }
                 )
     table = pd.DataFrame(rows)
     return Evidence(
@@ -111,11 +116,11 @@ def four_languages(scale: Scale, seed: int) -> Evidence:
             Measurement("sources that a compiler refuses", int(table["refused"].sum()), "<=", 0),
         ],
         table=table,
-        notes=f"scale {scale}, seed {seed}: the same sources",
+        notes=f"seed {seed}: the same sources; scale {scale}",
     )
 
 
-def _source(design: Any, dsl: str, backend: str, folder: Path) -> dict[str, Any]:
+def _source(design: Any, dsl: str, backend: str, folder: Path, *, build: bool) -> dict[str, Any]:
     language = get_dsl(dsl)
     code = candidate(design, dsl, backend).code
     issues = [str(issue) for issue in static_check(code, dsl=dsl)]
@@ -123,7 +128,9 @@ def _source(design: Any, dsl: str, backend: str, folder: Path) -> dict[str, Any]
     ast.parse(code)
     refused, said = False, ""
     available, reason = language.available(backend)
-    if not available and "not installed" in reason:
+    if not build:
+        said = "parsed; compiled in the full run"
+    elif not available and "not installed" in reason:
         said = f"not built: {reason}"
     else:
         try:

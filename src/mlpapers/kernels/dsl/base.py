@@ -157,8 +157,8 @@ _OWN_DSLS = {
     "tilelang": ("dsl.tilelang", "TileLangDSL"),
 }
 _OWN_BACKENDS = {
-    "cuda": ("backends_cuda", "CUDABackend"),
     "cpu": ("backends", "CPUBackend"),
+    "cuda": ("backends_cuda", "CUDABackend"),
     "ascend": ("backends_ascend", "AscendBackend"),
 }
 _DSLS: dict[str, type[DSL]] = {}

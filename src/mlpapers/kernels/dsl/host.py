@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlpapers.kernels.dsl.launches import Launch, launches
-from mlpapers.kernels.sketch import Call, Sketch
+from mlpapers.kernels.sketch import Call, Load, Sketch, walk
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 _GIVEN = ("input", "state", "const")
@@ -29,7 +29,7 @@ def _dense(value, dtype, device, shape, name):
         return torch.tensor(value, dtype=_DTYPES[dtype], device=device)
     if value.dtype != _DTYPES[dtype]:
         raise TypeError(f"{name} must be {dtype}; got {value.dtype}")
-    if tuple(value.shape) != shape:
+    if value.shape != shape:
         raise ValueError(f"{name} must have the shape {shape}; got {tuple(value.shape)}")
     if value.device != device:
         raise ValueError(f"{name} must be on {device}; got {value.device}")
@@ -103,22 +103,31 @@ class DeviceHost(abc.ABC):
         return False
 
     def _prologue(self) -> None:
-        arguments = [argument_of(t.key) for t in self.sketch.tensors if t.role == "input"]
-        arguments += [f"_state(self, {t.key!r})" for t in self.sketch.tensors if t.role == "state"]
-        self.lines.append(f"device = _device({', '.join(arguments)})")
+        inputs = [t for t in self.sketch.tensors if t.role == "input"]
+        states = [t for t in self.sketch.tensors if t.role == "state"]
+        first = next((t for t in inputs if t.dims), None)
+        if first is not None:
+            self.lines.append(f"device = {argument_of(first.key)}.device")
+        else:
+            given = [argument_of(t.key) for t in inputs] + [attribute(t.key) for t in states]
+            self.lines.append(f"device = _device({', '.join(given)})")
         for symbol in self.sketch.symbols:
             argument = argument_of(self.sketch.tensor(symbol.tensor).key)
             self.lines.append(f"{symbol.name} = {argument}.shape[{symbol.dim}]")
+        passed = self._only_passed()
         for t in self.sketch.tensors:
             if t.role == "input":
                 self.lines.append(
                     f"{t.name} = _dense({argument_of(t.key)}, {t.dtype!r}, device, {self.shape(t.dims)}, "
                     f"{argument_of(t.key)!r})"
                 )
+            elif t.role == "state" and t.name in passed:
+                # The library checks its own arguments; checking them again costs a small call its gain.
+                self.lines.append(f"{t.name} = {attribute(t.key)}")
             elif t.role == "state":
                 self.lines.append(
-                    f"{t.name} = _dense(_state(self, {t.key!r}), {t.dtype!r}, device, "
-                    f"{self.shape(t.dims)}, {t.key!r})"
+                    f"{t.name} = _dense({attribute(t.key)}, {t.dtype!r}, device, {self.shape(t.dims)}, "
+                    f"{t.key!r})"
                 )
             elif t.role == "const":
                 self.lines.append(
@@ -127,6 +136,19 @@ class DeviceHost(abc.ABC):
                 )
             if t.role in _GIVEN:
                 self.made.add(t.name)
+
+    def _only_passed(self) -> set[str]:
+        """Return the tensors that library calls take as they are, and nothing else touches."""
+        calls = {name for s in walk(self.sketch.body) if isinstance(s, Call) for name in s.args}
+        viewed = {view.base for view in self.sketch.views}
+        windows = {
+            name
+            for s in walk(self.sketch.body)
+            if isinstance(s, Call) and s.target == "window"
+            for name in s.args
+        }
+        read = {s.source for s in walk(self.sketch.body) if isinstance(s, Load)}
+        return calls - viewed - windows - read - set(self.sketch.results)
 
     def _epilogue(self) -> None:
         results = [self.tensor(name) for name in self.sketch.results]
@@ -207,3 +229,11 @@ class DeviceHost(abc.ABC):
 def argument_of(key: str) -> str:
     """Return the expression of an input from a tensor's key (its position and expression)."""
     return key.split(" ", 1)[1]
+
+
+def attribute(key: str) -> str:
+    """Return the expression of a parameter or buffer by its dotted name."""
+    parts = key.split(".")
+    if all(part.isidentifier() for part in parts):
+        return f"self.{key}"
+    return f"_state(self, {key!r})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ T = TypeVar("T")
 
 _RETRIED = frozenset({408, 409, 429})
 _SHOWN = 200
+_SECRET = re.compile(r"\b(?:sk|key|pk)-[\w-]+|(?i:bearer)\s+\S+")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,11 @@ def classify(error: Exception, *, now: Callable[[], float] = time.time) -> Failu
         return Failure(f"the answer is no completion ({text})", True, status)
     if status is not None and status >= 400:
         passing = status in _RETRIED or status >= 500
-        return Failure(f"HTTP {status}", passing, status, _asked_to_wait(error, now) if passing else None)
+        # What the server says helps with a request that it refuses; about a key it may repeat the key.
+        said = f" ({_SECRET.sub('...', text)})" if not passing and status not in (401, 403) else ""
+        return Failure(
+            f"HTTP {status}{said}", passing, status, _asked_to_wait(error, now) if passing else None
+        )
     if isinstance(error, ConnectionError) or any("Connection" in kind for kind in names):
         return Failure(f"connection ({text})", True)
     return Failure(text, False, status)

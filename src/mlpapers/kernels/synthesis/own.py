@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -152,7 +152,7 @@ def _dense(x: Operand) -> bool:
     return all(x.follows(d) for d in range(x.rank - 1))
 
 
-_PLANNERS = {
+_PLANNERS: dict[str, Callable[..., dict[str, Any] | None]] = {
     **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm", "linear", "matmul", "mv", "dot"), _product),
     "convolution": _convolution,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from mlpapers.core.validation import check_choice
@@ -12,6 +13,7 @@ from mlpapers.kernels.designs import Candidate, Design
 from mlpapers.kernels.dsl import get_dsl, resolve
 from mlpapers.kernels.graph.capture import capture
 from mlpapers.kernels.graph.ir import Graph, UnsupportedOp
+from mlpapers.kernels.graph.lowering import RANDOM_OPS
 from mlpapers.kernels.graph.nest import for_device
 from mlpapers.kernels.sketch import Sketch
 from mlpapers.kernels.synthesis.assemble import assemble
@@ -73,9 +75,12 @@ def synthesise(
     for name, options in alternatives:
         with for_device(backend != "cpu"):
             sketch = assemble(graph, task.name, host, arguments, **options)
+        if precision != "reference" and backend == "cuda" and sketch.library:
+            code = PRECISIONS.index(precision)
+            sketch = replace(sketch, constexprs=(*sketch.constexprs, ("PRECISION", code)))
         if library_ops == "none" and dsl == "cpp":
             sketch = with_own_contractions(sketch)
-            _refuse(sketch.library, library_ops)
+            _refuse((t for t in sketch.library if t.split(".")[1] not in RANDOM_OPS), library_ops)
         if all(sketch.body != other.sketch.body for other in designs):
             designs.append(
                 Design(
@@ -94,7 +99,12 @@ def check_library(graph: Graph, library_ops: str, *, own: bool = False) -> None:
 
     With `own`, contractions pass: whether ours can make them is known once their operands have a layout.
     """
-    calls = [node for node in graph.nodes if node.op == "library"]
+    # Numbers that torch's generator draws cannot come from anybody else.
+    calls = [
+        node
+        for node in graph.nodes
+        if node.op == "library" and node.attrs["target"].split(".")[1] not in RANDOM_OPS
+    ]
     if library_ops == "any":
         return
     strict = library_ops == "none" and not own
@@ -112,6 +122,9 @@ def _refuse(targets: Iterable[str], library_ops: str) -> None:
 def disclosures(graph: Graph, sketch: Sketch, shape_policy: str) -> tuple[str, ...]:
     """Return what must be said about a kernel."""
     found = [f"library: {target.rsplit('.', 1)[0]}" for target in sketch.library]
+    precision = dict(sketch.constexprs).get("PRECISION", 0)
+    if precision:
+        found.append(f"precision of products: {PRECISIONS[precision]}")
     if shape_policy == "static" or not graph.symbols:
         found.append("shape-specialised")
     if graph.random:

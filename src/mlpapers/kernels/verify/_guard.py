@@ -9,17 +9,11 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mlpapers.kernels.verify.policy import aten_allowed, is_contraction, is_view
+from mlpapers.kernels.verify.policy import RANDOM_DRAWS, aten_allowed, is_contraction, is_view
 
 _equal, _no_grad, _Tensor = torch.equal, torch.no_grad, torch.Tensor
 _clone = torch.Tensor.clone
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_RANDOM = frozenset(
-    [
-        "bernoulli", "bernoulli_", "dropout", "native_dropout", "normal_", "rand", "rand_like", "randint",
-        "randn", "randn_like", "random_", "randperm", "uniform_",
-    ]
-)  # fmt: skip
 
 # What a candidate might replace in order to be timed or compared kindly, or to slow the reference down.
 _WATCHED: dict[str, tuple[str, ...]] = {
@@ -130,7 +124,7 @@ class Recorder(TorchDispatchMode):
         allowed = (
             aten_allowed(name, self._library_ops)
             or is_view(func._schema)
-            or (self._random and name in _RANDOM)
+            or (self._random and name in RANDOM_DRAWS)
             # Bookkeeping such as counting batches.
             or all(x.numel() <= 1 for x in _tensors((args, list(kwargs.values()), result)))
         )

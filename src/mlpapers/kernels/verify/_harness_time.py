@@ -118,7 +118,7 @@ def _run_pairs(
     eager: list[float] = []
     kernel: list[float] = []
     checked = chance.randrange(_FEWEST_PAIRS)
-    sweep = torch.zeros(_SWEEP // 4) if job.get("cold") else None
+    sweep = torch.zeros(_SWEEP // 4, device=job.get("device", "cpu")) if job.get("cold") else None
     result: dict[str, Any] = {}
     begun = _clock()
     while True:

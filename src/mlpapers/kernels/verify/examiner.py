@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from mlpapers.kernels.verify import hacks as catalogue
 from mlpapers.kernels.verify._prepared import N_COPIES, Prepared, builds_itself
 from mlpapers.kernels.verify.inputs import Trial
-from mlpapers.kernels.verify.isolation import Outcome, job_folder, run_job
+from mlpapers.kernels.verify.isolation import Limits, Outcome, job_folder, run_job
 from mlpapers.kernels.verify.report import CorrectnessReport, Verdict
 from mlpapers.kernels.verify.settings import Settings, device_lock, kernel_cache
 from mlpapers.kernels.verify.static import static_check
@@ -128,10 +129,28 @@ class Examiner:
     def _environment(self) -> dict[str, str]:
         return {**self._language.environment(self.backend), "MLPAPERS_KERNEL_CACHE": str(kernel_cache())}
 
+    @property
+    def _device(self) -> str:
+        from mlpapers.kernels.dsl import get_backend
+
+        return get_backend(self.backend).device()
+
+    def _job(self, code: str, folder: Path, procedure: str) -> dict[str, Any]:
+        """Return a job on this examination's device."""
+        job = self._prepared.job(code, folder, procedure)
+        if self._device != "cpu":
+            job |= {"device": self._device, "programs": True}
+        return job
+
+    def _limits(self, extra: float = 0.0) -> Limits:
+        """Return the limits of a worker; a device's driver maps more memory than there is."""
+        limits = self._prepared.limits(extra)
+        return limits if self._device == "cpu" else replace(limits, memory=0, processes=4096)
+
     def _correct(self, code: str) -> CorrectnessReport:
         prepared, trials = self._prepared, self.trials
         with job_folder() as folder:
-            job = prepared.job(code, folder, "correct")
+            job = self._job(code, folder, "correct")
             job["trials"] = [
                 {"file": str(prepared.trial_file(k)), "call_seed": trial.call_seed}
                 for k, trial in enumerate(trials)
@@ -140,7 +159,7 @@ class Examiner:
             outcome = run_job(
                 folder,
                 job,
-                limits=prepared.limits(),
+                limits=self._limits(),
                 environment=self._environment,
                 sandbox=self.settings.sandbox,
             )
@@ -236,7 +255,7 @@ class Examiner:
         prepared, settings = self._prepared, self.settings
         fresh, trial = prepared.fresh, self.trials[0]
         with job_folder() as folder:
-            job = prepared.job(code, folder, "time")
+            job = self._job(code, folder, "time")
             prepared.write_reference(folder)
             job |= {
                 "candidate": "compile" if compiled else "code",
@@ -249,13 +268,14 @@ class Examiner:
                 "mutates": trial.mutates,
                 "n_pairs": settings.n_pairs,
                 "max_seconds": settings.max_seconds,
-                "cold": settings.cold,
+                # A device's cache holds whole tasks: unless it is overwritten, its bandwidth is measured.
+                "cold": settings.cold or self._device != "cpu",
             }
-            limits = prepared.limits(settings.max_seconds + (_COMPILE_SECONDS if compiled else 0.0))
+            limits = self._limits(settings.max_seconds + (_COMPILE_SECONDS if compiled else 0.0))
             if compiled:
                 # The compiler is trusted; it maps much and starts many processes.
                 limits = replace(limits, memory=0, processes=4096)
-            with device_lock("cpu"):
+            with device_lock(self._device):
                 outcome = run_job(
                     folder, job, limits=limits, environment=self._environment, sandbox=settings.sandbox
                 )
@@ -296,7 +316,7 @@ class Examiner:
         prepared, settings = self._prepared, self.settings
         _ = prepared.fresh  # writes the files that timing needs
         with job_folder() as folder:
-            job = prepared.job("", folder, "race")
+            job = self._job("", folder, "race")
             for k, code in enumerate(codes):
                 (folder / f"racer{k}.py").write_text(code, encoding="utf-8")
             job |= {
@@ -308,11 +328,11 @@ class Examiner:
                 "runs": runs,
                 "max_seconds": max_seconds,
             }
-            with device_lock("cpu"):
+            with device_lock(self._device):
                 outcome = run_job(
                     folder,
                     job,
-                    limits=prepared.limits(max_seconds),
+                    limits=self._limits(max_seconds),
                     environment=self._environment,
                     sandbox=settings.sandbox,
                 )

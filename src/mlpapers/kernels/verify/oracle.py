@@ -275,6 +275,17 @@ class Reference:
         except (RuntimeError, TypeError, ValueError, NotImplementedError):
             return None
 
+    def draws(self, inputs: Sequence[Any], state: dict[str, Any]) -> bool:
+        """Return whether ``forward`` takes numbers from torch's generator, seen in an output or not."""
+        import torch
+
+        self.module.load_state_dict(state)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            before = torch.get_rng_state()
+            self.module(*copies(inputs))
+            return not torch.equal(before, torch.get_rng_state())
+
     def mutates(self, inputs: Sequence[Any], state: dict[str, Any], seed: int) -> bool:
         """Return whether ``forward`` writes to its inputs."""
         given = copies(inputs)

@@ -100,6 +100,16 @@ def is_contraction(name: str) -> bool:
     return name.removeprefix("aten::").partition(".")[0] in _CONTRACTIONS
 
 
+# A task that draws random numbers has the answer of torch's own generator; in other tasks a draw is refused
+# when it happens.
+RANDOM_DRAWS = frozenset(
+    [
+        "bernoulli", "bernoulli_", "dropout", "native_dropout", "normal_", "rand", "rand_like", "randint",
+        "randn", "randn_like", "random_", "randperm", "uniform_",
+    ]
+)  # fmt: skip
+
+
 def torch_name_allowed(path: str, library_ops: str) -> bool:
     """Return whether a dotted name of torch (``"torch.nn.functional.relu"``) may be used in a function.
 
@@ -109,7 +119,7 @@ def torch_name_allowed(path: str, library_ops: str) -> bool:
         return True
     parts = path.split(".")
     if parts[:3] == ["torch", "ops", "aten"]:
-        return len(parts) == 3 or aten_allowed(parts[3], library_ops)
+        return len(parts) == 3 or parts[3] in RANDOM_DRAWS or aten_allowed(parts[3], library_ops)
     last = parts[-1]
     if last in _DTYPES or last in _NAMES:
         return True

@@ -29,11 +29,11 @@ class TritonDSL(DSL):
     Examples
     --------
     >>> TritonDSL().backends
-    ('cuda', 'cpu')
+    ('cuda', 'cpu', 'ascend')
     """
 
     name: ClassVar[str] = "triton"
-    backends: ClassVar[tuple[str, ...]] = ("cuda", "cpu")
+    backends: ClassVar[tuple[str, ...]] = ("cuda", "cpu", "ascend")
     docs: ClassVar[Path] = Path(__file__).parent
     loader: ClassVar[str] = LOADER
     modules: ClassVar[tuple[str, ...]] = ("triton",)
@@ -80,6 +80,9 @@ class TritonDSL(DSL):
                 found[name] = tuple(sorted({*_COLUMNS, value}))
             elif name.startswith("CHUNK"):
                 found[name] = tuple(sorted({max(value // 4, 1), value, value * 4}))
+        if "PRECISION" in defaults:
+            # The library's product stays a candidate.
+            found["PRECISION"] = (0, defaults["PRECISION"])
         if backend == "cuda":
             found["WARPS"] = _WARPS
         return found
@@ -105,11 +108,13 @@ class TritonDSL(DSL):
                 if known is not None:
                     found[name] = known if 0 < known <= PERSISTENT else 4096
                 else:
-                    found[name] = 1024 if backend == "cuda" else 16384
+                    found[name] = 16384 if backend == "cpu" else 1024
             elif name.startswith("COLS"):
                 found[name] = 128
             elif name.startswith("CHUNK"):
-                found[name] = max(value * 32 // _DEVICE_CHUNKS, 1) if backend == "cuda" else value
+                found[name] = value if backend == "cpu" else max(value * 32 // _DEVICE_CHUNKS, 1)
+            elif name == "PRECISION":
+                found[name] = value
         if backend == "cuda":
             found["WARPS"] = 0
         return found
@@ -164,11 +169,9 @@ class TritonDSL(DSL):
             return False, f"triton serves {', '.join(self.backends)}, not {backend}"
         if not _installed():
             return False, "triton is not installed (pip install 'mlpapers[kernels]', on Linux)"
-        if backend == "cuda":
-            from mlpapers.kernels.dsl.base import get_backend
+        from mlpapers.kernels.dsl.base import get_backend
 
-            return get_backend("cuda").available()
-        return True, ""
+        return get_backend(backend).available()
 
     def _check_backend(self, backend: str) -> None:
         if backend not in self.backends:

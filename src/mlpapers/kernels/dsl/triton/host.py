@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mlpapers.kernels.dsl.host import DeviceHost
 from mlpapers.kernels.dsl.launches import Launch, Sizes
 from mlpapers.kernels.dsl.triton.loader import LOADER
 from mlpapers.kernels.dsl.triton.maths import helpers
+from mlpapers.kernels.dsl.triton.product import PRECISIONS, PRODUCT, product_line
 from mlpapers.kernels.dsl.triton.render import Program
 from mlpapers.kernels.dsl.triton.window import BLOCK, window_function
 from mlpapers.kernels.sketch import Call, Sketch
@@ -31,6 +33,7 @@ class TritonHost(DeviceHost):
     def __init__(self, sketch: Sketch, params: dict[str, Any]) -> None:
         super().__init__(sketch, params)
         self.functions: list[str] = []
+        self.products = False
 
     def warps(self, elements: int, per_warp: int = PER_WARP) -> int:
         """Return the warps of a program: the knob, else so many that a thread has about eight elements."""
@@ -65,10 +68,24 @@ class TritonHost(DeviceHost):
         arguments = [*call.args, *call.dst, *map(self.number, sizes.arguments)]
         self.lines.append(f"_run({name}, {programs}, {', '.join(arguments)}, num_warps=4)")
 
+    def fused(self, call: Call, rest: Sequence[Any]) -> bool:  # noqa: ARG002
+        """Write a matrix product as ours where the sketch asks for a precision that the library lacks."""
+        how = PRECISIONS.get(int(self.params.get("PRECISION", 0)))
+        if how is None:
+            return False
+        line = product_line(self.sketch, call, [self.tensor(name) for name in call.args], how)
+        if line is None:
+            return False
+        self.lines.append(line)
+        self.made.update(call.dst)
+        self.products = True
+        return True
+
     def source(self, forward: str, head: str, signature: str) -> str:
         """Return the module's text."""
         text = "\n\n\n".join(self.functions)
+        product = PRODUCT if self.products else ""
         return (
-            f"{LOADER}\n\n{helpers(text)}{text}\n\n\n{head}\n    @torch.no_grad()\n"
+            f"{LOADER}\n\n{helpers(text)}{product}{text}\n\n\n{head}\n    @torch.no_grad()\n"
             f"    def forward{signature}\n{forward}\n"
         )

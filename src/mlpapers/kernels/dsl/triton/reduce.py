@@ -221,8 +221,7 @@ class LaneAccumulator:
             return
         name, wide = names[0], self.allocs[0].dtype
         if self.op == "sum":
-            # In the lanes' own type: a block of doubles would not fit the registers, and a tree of sums is exact
-            # enough.
+            # In the lanes' own type: a block of doubles would not fit the registers.
             text = f"tl.sum({name}, 0{keep}).to({TYPES[wide]})"
         elif self.op == "prod":
             text = f"tl.reduce({name}.to({TYPES[wide]}), 0, _product{keep})"
