@@ -63,7 +63,7 @@ test: $(VENV)/.stamp-test ## run the tests, each paper's claims among them
 	$(BIN)/pytest --numprocesses=$(JOBS) --dist=loadfile --benchmark-disable $(ARGS)
 
 doctest: $(VENV)/.stamp-test ## run the examples in the docstrings
-	$(BIN)/pytest --doctest-modules src/mlpapers $(ARGS)
+	$(BIN)/pytest --doctest-modules src/mlpapers --ignore-glob='*/dsl/*/examples/*' $(ARGS)
 
 peers: $(VENV)/.stamp-peers ## install the libraries that the benchmarks compare with
 

@@ -206,6 +206,7 @@ def test_the_plugin_imports_nothing_heavy():
         "mlpapers",
         "mlpapers.core",
         "mlpapers.core._lazy",
+        "mlpapers.core._numba_cache",
         "mlpapers.testing",
         "mlpapers.testing.plugin",
     ]
