@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import ast
 import importlib
 import importlib.metadata
 from collections.abc import Callable
@@ -121,6 +122,56 @@ class DSL(abc.ABC):
     @abc.abstractmethod
     def available(self, backend: str) -> tuple[bool, str]:
         """Return whether sources can be built and run here, and the reason where not."""
+
+    def _check_backend(self, backend: str) -> None:
+        if backend not in self.backends:
+            raise ValueError(f"backend of {self.name} must be one of {self.backends}; got {backend!r}")
+
+
+def embedded_source(code: str, variable: str, language: str) -> tuple[str, tuple[str, ...]]:
+    """Return the text and the compiler's flags that a source assigns to `variable` and ``_FLAGS``.
+
+    Parameters
+    ----------
+    code : str
+    variable : str
+    language : str
+        What the text is written in, for the message.
+
+    Returns
+    -------
+    text : str
+    flags : tuple of str
+
+    Raises
+    ------
+    BuildError
+        If one is missing or no literal.
+    """
+    found: dict[str, Any] = {}
+    try:
+        tree = ast.parse(code)
+    except SyntaxError as error:
+        raise BuildError(f"the source is no Python: {error}") from error
+    for statement in tree.body:
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        if not isinstance(statement, ast.Assign) or not isinstance(target, ast.Name):
+            continue
+        if target.id in (variable, "_FLAGS"):
+            try:
+                found[target.id] = ast.literal_eval(statement.value)
+            except ValueError as error:
+                raise BuildError(f"{target.id} must be a literal") from error
+    if set(found) != {variable, "_FLAGS"}:
+        raise BuildError(
+            f"the source must assign the {language} text to {variable} and the compiler's flags to _FLAGS"
+        )
+    return str(found[variable]), tuple(map(str, found["_FLAGS"]))
+
+
+def chunk_choices(value: int) -> tuple[int, ...]:
+    """Return the sizes of chunks to try beside `value`: a quarter and four times it."""
+    return tuple(sorted({max(value // 4, 1), value, value * 4}))
 
 
 class Backend(abc.ABC):

@@ -1,4 +1,4 @@
-"""The Python around a device's kernels: ``class ModelNew`` whose ``forward`` makes tensors and launches."""
+"""The Python around kernels: ``class ModelNew`` whose ``forward`` makes tensors, calls and launches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlpapers.kernels.dsl.launches import Launch, launches
 from mlpapers.kernels.sketch import Call, Load, Sketch, walk
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
-_GIVEN = ("input", "state", "const")
+GIVEN = ("input", "state", "const")
 
 # What loaders of device languages have in common: arguments are checked, never read out of bounds.
 CHECKS = '''\
@@ -50,10 +50,8 @@ def _state(module, key):
 '''
 
 
-class DeviceHost(abc.ABC):
-    """Writes the whole Python source of a sketch for a language whose kernels are launched from Python.
-
-    The loader of the language contains ``CHECKS``.
+class Host(abc.ABC):
+    """Collects the lines of ``forward``; what the hosts of all languages have in common.
 
     Parameters
     ----------
@@ -66,8 +64,84 @@ class DeviceHost(abc.ABC):
         self.sketch, self.params = sketch, params
         self.constants = dict(sketch.constexprs)
         self.views = {view.name: view for view in sketch.views}
+        self.functions: list[str] = []
         self.lines: list[str] = []
         self.made: set[str] = set()
+
+    @abc.abstractmethod
+    def allocation(self, name: str) -> str:
+        """Return the expression of a new tensor."""
+
+    def make(self, name: str) -> None:
+        """Allocate a tensor the first time that it is needed."""
+        if name not in self.made:
+            self.lines.append(f"{name} = {self.allocation(name)}")
+            self.made.add(name)
+
+    def number(self, text: str) -> str:
+        """Return a size as Python."""
+        return _IDENTIFIER.sub(lambda match: str(self.constants.get(match[0], match[0])), text)
+
+    def shape(self, dims: Sequence[str]) -> str:
+        """Return sizes as a Python tuple."""
+        return "(" + "".join(f"{self.number(dim)}, " for dim in dims) + ")"
+
+    def tensor(self, name: str) -> str:
+        """Return the expression of a tensor or view."""
+        view = self.views.get(name)
+        if view is None:
+            self.make(name)
+            return name
+        self.make(view.base)
+        return (
+            f"torch.as_strided({view.base}, {self.shape(view.dims)}, {self.shape(view.strides)}, "
+            f"{self.number(view.offset)})"
+        )
+
+    def library(self, call: Call) -> None:
+        """Add the lines of a library call."""
+        spec = json.loads(call.spec)
+        tensors = [self.tensor(name) for name in call.args]
+
+        def decode(value: Any) -> str:
+            if isinstance(value, str) and value.startswith("%"):
+                return tensors[int(value[1:])]
+            if isinstance(value, str) and value.startswith("="):
+                return f"({self.number(value[1:])})"
+            if isinstance(value, str) and value.startswith("torch."):
+                return value
+            if isinstance(value, list):
+                return "[" + ", ".join(map(decode, value)) + "]"
+            return repr(value)
+
+        arguments = [decode(value) for value in spec["args"]]
+        arguments += [f"{key}={decode(value)}" for key, value in spec["kwargs"].items()]
+        result = f"torch.ops.{call.target}({', '.join(arguments)})"
+        if len(call.dst) == 1 and not spec.get("several"):
+            self.lines.append(f"{call.dst[0]} = {result}.contiguous()")
+        else:
+            self.lines.append(f"{''.join(f'{name}, ' for name in call.dst)}= {result}")
+            self.lines += [f"{name} = {name}.contiguous()" for name in call.dst]
+        self.made.update(call.dst)
+
+    def finish(self) -> None:
+        """Add the lines that keep running statistics and return the results."""
+        results = [self.tensor(name) for name in self.sketch.results]
+        for key, name in self.sketch.updates:
+            self.lines.append(f"_state(self, {key!r}).copy_({self.tensor(name)})")
+        if self.sketch.structure == "tensor":
+            self.lines.append(f"return {results[0]}")
+        elif self.sketch.structure == "tuple":
+            self.lines.append(f"return ({', '.join(results)},)")
+        else:
+            self.lines.append(f"return [{', '.join(results)}]")
+
+
+class DeviceHost(Host):
+    """Writes the whole Python source of a sketch for a language whose kernels are launched from Python.
+
+    The loader of the language contains ``CHECKS``.
+    """
 
     @abc.abstractmethod
     def source(self, forward: str, head: str, signature: str) -> str:
@@ -94,7 +168,7 @@ class DeviceHost(abc.ABC):
                 self.window(step, json.loads(step.spec))
             elif not self.fused(step, steps[k + 1 :]):
                 self.library(step)
-        self._epilogue()
+        self.finish()
         head, _, signature = self.sketch.host.rpartition("\n    def forward")
         return self.source("\n".join("        " + line for line in self.lines), head, signature.rstrip())
 
@@ -134,7 +208,7 @@ class DeviceHost(abc.ABC):
                     f"{t.name} = torch.tensor({t.key}, dtype=_DTYPES[{t.dtype!r}], device=device)"
                     f".reshape({self.shape(t.dims)})"
                 )
-            if t.role in _GIVEN:
+            if t.role in GIVEN:
                 self.made.add(t.name)
 
     def _only_passed(self) -> set[str]:
@@ -150,71 +224,10 @@ class DeviceHost(abc.ABC):
         read = {s.source for s in walk(self.sketch.body) if isinstance(s, Load)}
         return calls - viewed - windows - read - set(self.sketch.results)
 
-    def _epilogue(self) -> None:
-        results = [self.tensor(name) for name in self.sketch.results]
-        for key, name in self.sketch.updates:
-            self.lines.append(f"_state(self, {key!r}).copy_({self.tensor(name)})")
-        if self.sketch.structure == "tensor":
-            self.lines.append(f"return {results[0]}")
-        elif self.sketch.structure == "tuple":
-            self.lines.append(f"return ({', '.join(results)},)")
-        else:
-            self.lines.append(f"return [{', '.join(results)}]")
-
-    def number(self, text: str) -> str:
-        """Return a size as Python."""
-        return _IDENTIFIER.sub(lambda match: str(self.constants.get(match[0], match[0])), text)
-
-    def shape(self, dims: Sequence[str]) -> str:
-        """Return sizes as a Python tuple."""
-        return "(" + "".join(f"{self.number(dim)}, " for dim in dims) + ")"
-
-    def make(self, name: str) -> None:
-        """Allocate a tensor the first time that it is needed."""
-        if name not in self.made:
-            t = self.sketch.tensor(name)
-            self.lines.append(
-                f"{name} = torch.empty({self.shape(t.dims)}, dtype=_DTYPES[{t.dtype!r}], device=device)"
-            )
-            self.made.add(name)
-
-    def tensor(self, name: str) -> str:
-        """Return the expression of a tensor or view."""
-        view = self.views.get(name)
-        if view is None:
-            self.make(name)
-            return name
-        self.make(view.base)
-        return (
-            f"torch.as_strided({view.base}, {self.shape(view.dims)}, {self.shape(view.strides)}, "
-            f"{self.number(view.offset)})"
-        )
-
-    def library(self, call: Call) -> None:
-        """Add the lines of a library call."""
-        spec = json.loads(call.spec)
-        tensors = [self.tensor(name) for name in call.args]
-
-        def decode(value: Any) -> str:
-            if isinstance(value, str) and value.startswith("%"):
-                return tensors[int(value[1:])]
-            if isinstance(value, str) and value.startswith("="):
-                return f"({self.number(value[1:])})"
-            if isinstance(value, str) and value.startswith("torch."):
-                return value
-            if isinstance(value, list):
-                return "[" + ", ".join(map(decode, value)) + "]"
-            return repr(value)
-
-        arguments = [decode(value) for value in spec["args"]]
-        arguments += [f"{key}={decode(value)}" for key, value in spec["kwargs"].items()]
-        result = f"torch.ops.{call.target}({', '.join(arguments)})"
-        if len(call.dst) == 1 and not spec.get("several"):
-            self.lines.append(f"{call.dst[0]} = {result}.contiguous()")
-        else:
-            self.lines.append(f"{''.join(f'{name}, ' for name in call.dst)}= {result}")
-            self.lines += [f"{name} = {name}.contiguous()" for name in call.dst]
-        self.made.update(call.dst)
+    def allocation(self, name: str) -> str:
+        """Return the expression of a new tensor on the device of the inputs."""
+        t = self.sketch.tensor(name)
+        return f"torch.empty({self.shape(t.dims)}, dtype=_DTYPES[{t.dtype!r}], device=device)"
 
     def programs(self, step: Launch, widths: dict[str, int]) -> str:
         """Return the number of programs of a launch as Python; `widths` are the tiles of cut axes."""

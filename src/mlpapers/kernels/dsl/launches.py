@@ -16,6 +16,9 @@ from mlpapers.kernels.ops import COMPUTE
 from mlpapers.kernels.sketch import Alloc, Call, Compute, For, Load, Sketch, Store, View, walk
 
 _REDUCES = ("reduce_", "merge_")
+# A device wants about a thousand programs; sketches are cut into some 32 chunks for a processor.
+_DEVICE_CHUNKS = 1024
+_PROCESSOR_CHUNKS = 32
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,11 @@ def _online_pair(first: For, between: Sequence[Any], second: For) -> tuple[Compu
     if chain != ((again.dst, casts[0].dst[0]), shifted.dst, power.dst):
         return None
     return Compute("reduce_online", (load.dst,), (*maximum.dst, *total.dst)), allocs[0]
+
+
+def device_chunk(value: int) -> int:
+    """Return the size of a device's chunks, `value` being the processor's, which wants few and large ones."""
+    return max(value * _PROCESSOR_CHUNKS // _DEVICE_CHUNKS, 1)
 
 
 def with_chunks(sketch: Sketch, values: dict[str, int]) -> Sketch:

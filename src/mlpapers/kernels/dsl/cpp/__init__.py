@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mlpapers.kernels.dsl.base import DSL, BuildError
+from mlpapers.kernels.dsl.base import DSL, BuildError, chunk_choices, embedded_source
 from mlpapers.kernels.dsl.cpp.loader import LOADER
 from mlpapers.kernels.sketch import Sketch
 
@@ -54,10 +54,10 @@ class CppDSL(DSL):
         -------
         source : str
         """
-        from mlpapers.kernels.dsl.cpp.host import Host
+        from mlpapers.kernels.dsl.cpp.host import CppHost
 
         self._check_backend(backend)
-        return Host(sketch, {**self.defaults(sketch, backend), **params}).render()
+        return CppHost(sketch, {**self.defaults(sketch, backend), **params}).render()
 
     def space(self, sketch: Sketch, backend: str) -> dict[str, tuple[Any, ...]]:
         """Return the admissible values of tile and chunk sizes, and whether large buffers get huge pages.
@@ -79,7 +79,7 @@ class CppDSL(DSL):
             elif name.startswith("COLS"):
                 found[name] = tuple(sorted({*_COLUMNS, value}))
             elif name.startswith("CHUNK"):
-                found[name] = tuple(sorted({max(value // 4, 1), value, value * 4}))
+                found[name] = chunk_choices(value)
             elif name == "HUGE":
                 found[name] = (0, 1)
         return found
@@ -118,7 +118,7 @@ class CppDSL(DSL):
             If the source has no C++ text or does not compile.
         """
         self._check_backend(backend)
-        text, flags = _sources(code)
+        text, flags = embedded_source(code, self.source_variable, "C++")
         namespace = _loader()
         try:
             return Path(namespace["_binary"](text, flags, str(workdir)))
@@ -158,10 +158,6 @@ class CppDSL(DSL):
             return False, f"{compiler} is not installed (install a C++ compiler with OpenMP, or set CXX)"
         return True, ""
 
-    def _check_backend(self, backend: str) -> None:
-        if backend not in self.backends:
-            raise ValueError(f"backend of cpp must be one of {self.backends}; got {backend!r}")
-
 
 @functools.cache
 def _loader() -> dict[str, Any]:
@@ -173,26 +169,3 @@ def _loader() -> dict[str, Any]:
 @functools.cache
 def _compiler_tag(compiler: str) -> str:  # noqa: ARG001 - the cache's key
     return str(_loader()["_tag"]())
-
-
-def _sources(code: str) -> tuple[str, tuple[str, ...]]:
-    """Return the C++ text and the flags that a source assigns to ``_CPP`` and ``_FLAGS``."""
-    import ast
-
-    found: dict[str, Any] = {}
-    try:
-        tree = ast.parse(code)
-    except SyntaxError as error:
-        raise BuildError(f"the source is no Python: {error}") from error
-    for statement in tree.body:
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-        if not isinstance(statement, ast.Assign) or not isinstance(target, ast.Name):
-            continue
-        if target.id in ("_CPP", "_FLAGS"):
-            try:
-                found[target.id] = ast.literal_eval(statement.value)
-            except ValueError as error:
-                raise BuildError(f"{target.id} must be a literal") from error
-    if set(found) != {"_CPP", "_FLAGS"}:
-        raise BuildError("the source must assign the C++ text to _CPP and the compiler's flags to _FLAGS")
-    return str(found["_CPP"]), tuple(map(str, found["_FLAGS"]))

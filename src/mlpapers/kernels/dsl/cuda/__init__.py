@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import ctypes
 import functools
 import os
@@ -11,14 +10,13 @@ import subprocess
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mlpapers.kernels.dsl.base import DSL, BuildError
+from mlpapers.kernels.dsl.base import DSL, BuildError, chunk_choices, embedded_source
 from mlpapers.kernels.dsl.cuda.loader import LOADER
-from mlpapers.kernels.dsl.launches import with_chunks
+from mlpapers.kernels.dsl.launches import device_chunk, with_chunks
 from mlpapers.kernels.sketch import Sketch
 
 _TILES = (256, 512, 1024, 2048, 4096)
 _THREADS = (64, 128, 256, 512, 1024)
-_DEVICE_CHUNKS = 1024
 # Compiled for where no GPU is: the build check must be the same on every machine.
 DEFAULT_ARCH = "sm_90"
 
@@ -36,8 +34,14 @@ class CudaDSL(DSL):
     backends: ClassVar[tuple[str, ...]] = ("cuda",)
     docs: ClassVar[Path] = Path(__file__).parent
     loader: ClassVar[str] = LOADER
-    prologue: ClassVar[str] = '_FLAGS = ("--std=c++17",)\n'
     source_variable: ClassVar[str] = "_CUDA"
+
+    @property
+    def prologue(self) -> str:
+        """What stands between the loader and a kernel that somebody else writes: the compiler's flags."""
+        from mlpapers.kernels.dsl.cuda.host import FLAGS
+
+        return f"_FLAGS = {FLAGS!r}\n"
 
     def render(self, sketch: Sketch, params: dict[str, Any], backend: str) -> str:
         """Return Python source with the CUDA text, the loader and ``class ModelNew``.
@@ -77,7 +81,7 @@ class CudaDSL(DSL):
             if name.startswith("TILE"):
                 found[name] = tuple(sorted({*_TILES, value}))
             elif name.startswith("CHUNK"):
-                found[name] = tuple(sorted({max(value // 4, 1), value, value * 4}))
+                found[name] = chunk_choices(value)
         return {**found, "THREADS": _THREADS}
 
     def defaults(self, sketch: Sketch, backend: str) -> dict[str, Any]:
@@ -98,7 +102,7 @@ class CudaDSL(DSL):
             if name.startswith("TILE"):
                 found[name] = 1024
             elif name.startswith("CHUNK"):
-                found[name] = max(value * 32 // _DEVICE_CHUNKS, 1)
+                found[name] = device_chunk(value)
         return {**found, "THREADS": 256}
 
     def build(self, code: str, workdir: Path, backend: str) -> Path | None:
@@ -121,7 +125,7 @@ class CudaDSL(DSL):
             If the source has no CUDA text, there is no compiler, or it does not compile.
         """
         self._check_backend(backend)
-        text, flags = _sources(code)
+        text, flags = embedded_source(code, self.source_variable, "CUDA")
         if not text:
             return None
         try:
@@ -172,10 +176,6 @@ class CudaDSL(DSL):
             return "nvcc"
         return "NVRTC" if _loader()["_nvrtc"]() is not None else ""
 
-    def _check_backend(self, backend: str) -> None:
-        if backend not in self.backends:
-            raise ValueError(f"backend of cuda must be one of {self.backends}; got {backend!r}")
-
 
 def architecture() -> str:
     """Return the architecture of the GPU, or sm_90 where there is none."""
@@ -195,24 +195,3 @@ def _loader() -> dict[str, Any]:
     namespace: dict[str, Any] = {"__name__": "mlpapers_kernel_loader", "ctypes": ctypes}
     exec(compile(LOADER, "<kernel loader>", "exec"), namespace)
     return namespace
-
-
-def _sources(code: str) -> tuple[str, tuple[str, ...]]:
-    """Return the CUDA text and the flags that a source assigns to ``_CUDA`` and ``_FLAGS``."""
-    found: dict[str, Any] = {}
-    try:
-        tree = ast.parse(code)
-    except SyntaxError as error:
-        raise BuildError(f"the source is no Python: {error}") from error
-    for statement in tree.body:
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-        if not isinstance(statement, ast.Assign) or not isinstance(target, ast.Name):
-            continue
-        if target.id in ("_CUDA", "_FLAGS"):
-            try:
-                found[target.id] = ast.literal_eval(statement.value)
-            except ValueError as error:
-                raise BuildError(f"{target.id} must be a literal") from error
-    if set(found) != {"_CUDA", "_FLAGS"}:
-        raise BuildError("the source must assign the CUDA text to _CUDA and the compiler's flags to _FLAGS")
-    return str(found["_CUDA"]), tuple(map(str, found["_FLAGS"]))

@@ -28,7 +28,6 @@ class CudaHost(DeviceHost):
 
     def __init__(self, sketch: Sketch, params: dict[str, Any]) -> None:
         super().__init__(sketch, params)
-        self.functions: list[str] = []
         self.threads = int(params.get("THREADS", DEFAULT_THREADS))
 
     def launch(self, step: Launch) -> None:

@@ -7,12 +7,10 @@ import importlib.util
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mlpapers.kernels.dsl.base import DSL, BuildError
-from mlpapers.kernels.dsl.launches import with_chunks
+from mlpapers.kernels.dsl.base import DSL, BuildError, chunk_choices
+from mlpapers.kernels.dsl.launches import device_chunk, with_chunks
 from mlpapers.kernels.dsl.tilelang.loader import LOADER
 from mlpapers.kernels.sketch import Sketch
-
-_DEVICE_CHUNKS = 1024
 
 
 class TileLangDSL(DSL):
@@ -62,10 +60,7 @@ class TileLangDSL(DSL):
         -------
         space : dict of str to tuple
         """
-        return {
-            name: tuple(sorted({max(value // 4, 1), value, value * 4}))
-            for name, value in self.defaults(sketch, backend).items()
-        }
+        return {name: chunk_choices(value) for name, value in self.defaults(sketch, backend).items()}
 
     def defaults(self, sketch: Sketch, backend: str) -> dict[str, Any]:
         """Return chunks for about a thousand threads on a device, the sketch's own on the processor.
@@ -81,7 +76,7 @@ class TileLangDSL(DSL):
         """
         self._check_backend(backend)
         return {
-            name: value if backend == "cpu" else max(value * 32 // _DEVICE_CHUNKS, 1)
+            name: value if backend == "cpu" else device_chunk(value)
             for name, value in sketch.constexprs
             if name.startswith("CHUNK")
         }
@@ -154,10 +149,6 @@ class TileLangDSL(DSL):
         if importlib.util.find_spec("tilelang") is None:
             return False, "tilelang is not installed (pip install 'mlpapers[kernels]', on Linux)"
         return there, reason
-
-    def _check_backend(self, backend: str) -> None:
-        if backend not in self.backends:
-            raise ValueError(f"backend of tilelang must be one of {self.backends}; got {backend!r}")
 
 
 def _is_kernel(function: ast.FunctionDef) -> bool:

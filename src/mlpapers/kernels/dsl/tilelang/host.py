@@ -25,7 +25,6 @@ class TileLangHost(DeviceHost):
     def __init__(self, sketch: Sketch, params: dict[str, Any], backend: str) -> None:
         super().__init__(sketch, params)
         self.backend = backend
-        self.functions: list[str] = []
 
     def launch(self, step: Launch) -> None:
         """Add a factory and its launch."""

@@ -7,8 +7,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mlpapers.kernels.dsl.base import DSL, BuildError
-from mlpapers.kernels.dsl.launches import with_chunks
+from mlpapers.kernels.dsl.base import DSL, BuildError, chunk_choices
+from mlpapers.kernels.dsl.launches import device_chunk, with_chunks
 from mlpapers.kernels.dsl.triton.loader import LOADER
 from mlpapers.kernels.sketch import Sketch
 
@@ -19,8 +19,6 @@ _WARPS = (0, 2, 4, 8, 16, 32)
 _INNER = 4096
 # Largest row that a program of 32 warps holds in registers: 64 elements per thread.
 PERSISTENT = 65536
-# A device wants thousands of programs, the interpreter few and large ones.
-_DEVICE_CHUNKS = 1024
 
 
 class TritonDSL(DSL):
@@ -79,7 +77,7 @@ class TritonDSL(DSL):
             elif name.startswith("COLS"):
                 found[name] = tuple(sorted({*_COLUMNS, value}))
             elif name.startswith("CHUNK"):
-                found[name] = tuple(sorted({max(value // 4, 1), value, value * 4}))
+                found[name] = chunk_choices(value)
         if "PRECISION" in defaults:
             # The library's product stays a candidate.
             found["PRECISION"] = (0, defaults["PRECISION"])
@@ -112,7 +110,7 @@ class TritonDSL(DSL):
             elif name.startswith("COLS"):
                 found[name] = 128
             elif name.startswith("CHUNK"):
-                found[name] = value if backend == "cpu" else max(value * 32 // _DEVICE_CHUNKS, 1)
+                found[name] = value if backend == "cpu" else device_chunk(value)
             elif name == "PRECISION":
                 found[name] = value
         if backend == "cuda":
@@ -172,10 +170,6 @@ class TritonDSL(DSL):
         from mlpapers.kernels.dsl.base import get_backend
 
         return get_backend(backend).available()
-
-    def _check_backend(self, backend: str) -> None:
-        if backend not in self.backends:
-            raise ValueError(f"backend of triton must be one of {self.backends}; got {backend!r}")
 
 
 @functools.cache

@@ -32,7 +32,6 @@ class TritonHost(DeviceHost):
 
     def __init__(self, sketch: Sketch, params: dict[str, Any]) -> None:
         super().__init__(sketch, params)
-        self.functions: list[str] = []
         self.products = False
 
     def warps(self, elements: int, per_warp: int = PER_WARP) -> int:
