@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlpapers.core.validation import check_int, check_real
 from mlpapers.kernels.llm.client import Completion, LLMError, Message
-from mlpapers.kernels.llm.openai_client import read_answer, with_notes
+from mlpapers.kernels.llm.openai_client import check_client, given_options, read_answer
 from mlpapers.kernels.llm.retry import Retry
 
 
@@ -36,10 +35,7 @@ class LiteLLMClient:
     """
 
     def __init__(self, model: str, timeout: float = 60.0, max_retries: int = 4, **options: Any) -> None:
-        if not model:
-            raise ValueError(f"model must be the name of a model; got {model!r}")
-        check_real("timeout", timeout, low=0.0, closed="neither")
-        check_int("max_retries", max_retries, minimum=0)
+        check_client(model, timeout, max_retries)
         self.model, self.timeout, self.max_retries, self.options = model, timeout, max_retries, options
         self._retry = Retry(max_retries)
 
@@ -80,13 +76,7 @@ class LiteLLMClient:
             raise LLMError(
                 "LiteLLMClient needs the package litellm; install the extra: pip install 'mlpapers[litellm]'"
             ) from error
-        options = {
-            "n": n if n != 1 else None,
-            "temperature": temperature,
-            "max_tokens": max_tokens,
-            "seed": seed,
-        }
-        given = {name: value for name, value in options.items() if value is not None}
+        given = given_options(n, temperature, max_tokens, seed)
 
         def send() -> Completion:
             answer = litellm.completion(
@@ -101,4 +91,4 @@ class LiteLLMClient:
             return replace(read_answer(answer, self.model, None), cost=cost)
 
         completion, notes = self._retry.call(send)
-        return completion if not notes else with_notes(completion, notes)
+        return replace(completion, notes=notes)

@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mlpapers.core.validation import check_int, check_real
@@ -53,10 +54,7 @@ class OpenAIClient:
         *,
         prices: tuple[float, float] | None = None,
     ) -> None:
-        if not model:
-            raise ValueError(f"model must be the name of a model; got {model!r}")
-        check_real("timeout", timeout, low=0.0, closed="neither")
-        check_int("max_retries", max_retries, minimum=0)
+        check_client(model, timeout, max_retries)
         self.model, self.base_url, self.api_key_env = model, base_url, api_key_env
         self.timeout, self.max_retries, self.prices = timeout, max_retries, prices
         self._retry = Retry(max_retries)
@@ -104,13 +102,7 @@ class OpenAIClient:
             If the package or the key is missing, or no answer came.
         """
         client = self._client()
-        options = {
-            "n": n if n != 1 else None,
-            "temperature": temperature,
-            "max_tokens": max_tokens,
-            "seed": seed,
-        }
-        given = {name: value for name, value in options.items() if value is not None}
+        given = given_options(n, temperature, max_tokens, seed)
 
         def send() -> Completion:
             answer = client.chat.completions.create(
@@ -119,7 +111,7 @@ class OpenAIClient:
             return read_answer(answer, self.model, self.prices)
 
         completion, notes = self._retry.call(send)
-        return completion if not notes else with_notes(completion, notes)
+        return replace(completion, notes=notes)
 
     def _client(self) -> Any:
         with self._lock:
@@ -138,6 +130,22 @@ class OpenAIClient:
                     api_key=key or _NO_KEY, base_url=self.base_url, timeout=self.timeout, max_retries=0
                 )
             return self._made
+
+
+def check_client(model: str, timeout: float, max_retries: int) -> None:
+    """Raise ValueError for what no client takes."""
+    if not model:
+        raise ValueError(f"model must be the name of a model; got {model!r}")
+    check_real("timeout", timeout, low=0.0, closed="neither")
+    check_int("max_retries", max_retries, minimum=0)
+
+
+def given_options(
+    n: int, temperature: float | None, max_tokens: int | None, seed: int | None
+) -> dict[str, Any]:
+    """Return the options of a request that say something; not every server knows every one."""
+    options = {"n": n if n != 1 else None, "temperature": temperature, "max_tokens": max_tokens, "seed": seed}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def read_answer(answer: Any, model: str, prices: tuple[float, float] | None) -> Completion:
@@ -182,10 +190,3 @@ def read_answer(answer: Any, model: str, prices: tuple[float, float] | None) -> 
     return Completion(
         tuple(texts), usage, cost, said if isinstance(said, str) and said else model, tuple(reasons)
     )
-
-
-def with_notes(completion: Completion, notes: tuple[str, ...]) -> Completion:
-    """Return the completion with the failures that came before it."""
-    from dataclasses import replace
-
-    return replace(completion, notes=notes)
