@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlpapers.kernels.dsl.cpp.maths import STORAGE, TYPES, constant, expression
+from mlpapers.kernels.dsl.statements import is_literal
 from mlpapers.kernels.ops import COMPUTE
 from mlpapers.kernels.sketch import Compute, Load, Store
 
@@ -94,11 +95,7 @@ class Run:
         if name not in self.f.types:
             if name.replace("_", "").isalnum() and not name[0].isdigit() and name not in ("inf", "nan"):
                 return f"({TYPES[dtype]}){self.f.number(name)}"
-            plain = name.lstrip("-")
-            if (
-                plain in ("inf", "nan")
-                or plain.replace(".", "").replace("e", "").replace("-", "").replace("+", "").isdigit()
-            ):
+            if is_literal(name):
                 return constant(name, dtype)
             return f"({TYPES[dtype]}){self.f.number(name)}"
         rank1 = self.f.ranks.get(name, 0) and (name in self.f.arrays or name in self.f.allocs)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from mlpapers.kernels.dsl.cuda.maths import STORAGE, TYPES, constant, expression
 from mlpapers.kernels.dsl.launches import Launch, Sizes, Tiles
+from mlpapers.kernels.dsl.statements import StatementWriter, is_literal, power_of_two
 from mlpapers.kernels.ops import COMPUTE
 from mlpapers.kernels.sketch import Alloc, Compute, For, Load, Sketch, Store, walk
 
@@ -30,13 +30,8 @@ _STARTS = {
 _SCANS = {"cumsum": "f_sum", "cumprod": "f_prod", "cummax": "f_amax", "cummin": "f_amin"}
 
 
-def power_of_two(n: int) -> int:
-    """Return the smallest power of two that is at least n."""
-    return 1 << max(n - 1, 0).bit_length()
-
-
 @dataclass
-class Function:
+class Function(StatementWriter):
     """One CUDA function.
 
     Parameters
@@ -141,23 +136,6 @@ class Function:
                 self.emit(1, f"const ll c_{axis.var} = {axis.var} + tx;")
                 self.emit(1, f"const bool valid = c_{axis.var} < {self.sizes.text(axis.hi)};")
                 self.guard = "valid"
-
-    def _body(self, body: Sequence[Any], depth: int) -> None:
-        for s in body:
-            if isinstance(s, For):
-                self._loop(s, depth)
-            elif isinstance(s, Alloc):
-                self._alloc(s, depth)
-            elif isinstance(s, Load):
-                self._load(s, depth)
-            elif isinstance(s, Store):
-                self._store(s, depth)
-            elif s.op.startswith("scan_"):
-                self._scan(s, depth)
-            elif s.op.startswith(("reduce_", "merge_")):
-                self._take(s, depth)
-            else:
-                self._pointwise(s, depth)
 
     def _loop(self, loop: For, depth: int) -> None:
         low, high, step = (self.sizes.text(t) for t in (loop.lo, loop.hi, loop.step))
@@ -274,9 +252,7 @@ class Function:
             return f"g_{first}"
         if name in self.tiles.types:
             return name
-        plain = name.lstrip("-")
-        digits = plain.replace(".", "").replace("e", "").replace("-", "").replace("+", "")
-        if plain in ("inf", "nan") or digits.isdigit():
+        if is_literal(name):
             return constant(name, dtype)
         return f"({TYPES[dtype]}){self.sizes.text(name)}"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlpapers.kernels.dsl.launches import Launch, Sizes, Tiles
+from mlpapers.kernels.dsl.statements import StatementWriter, is_literal
 from mlpapers.kernels.dsl.tilelang.maths import STORAGE, TYPES, constant, expression
 from mlpapers.kernels.ops import COMPUTE
 from mlpapers.kernels.sketch import Alloc, Compute, For, Load, Sketch, Store
@@ -24,7 +25,7 @@ _NARROW = {"i32": "int32", "i16": "int16", "i8": "int8", "u8": "uint8", "f16": "
 
 
 @dataclass
-class Function:
+class Function(StatementWriter):
     """One TileLang function inside the factory that knows its sizes.
 
     Parameters
@@ -106,23 +107,6 @@ class Function:
             self.sizes.variables |= {axis.var, f"i_{axis.var}"}
             rest = f"({rest} // ({count}))"
 
-    def _body(self, body: Sequence[Any], depth: int) -> None:
-        for s in body:
-            if isinstance(s, For):
-                self._loop(s, depth)
-            elif isinstance(s, Alloc):
-                self._alloc(s, depth)
-            elif isinstance(s, Load):
-                self._load(s, depth)
-            elif isinstance(s, Store):
-                self._store(s, depth)
-            elif s.op.startswith("scan_"):
-                self._scan(s, depth)
-            elif s.op.startswith(("reduce_", "merge_")):
-                self._take(s, depth)
-            else:
-                self._pointwise(s, depth)
-
     def _loop(self, loop: For, depth: int) -> None:
         low, high = self.sizes.text(loop.lo), self.sizes.text(loop.hi)
         self.sizes.variables.add(loop.var)
@@ -149,9 +133,7 @@ class Function:
             return f"({name}[0] != 0)" if self.tiles.types[name] == "b1" else f"{name}[0]"
         if name in self.tiles.types:
             return name
-        plain = name.lstrip("-")
-        digits = plain.replace(".", "").replace("e", "").replace("-", "").replace("+", "")
-        if plain in ("inf", "nan") or digits.isdigit():
+        if is_literal(name):
             return constant(name, dtype)
         return f'T.cast({self.sizes.text(name)}, "{TYPES[dtype]}")'
 

@@ -180,6 +180,7 @@ def _installed() -> bool:
 def _row_tiles(sketch: Sketch) -> dict[str, int]:
     """Return the smallest power of two that holds the rows of each tile, 0 where their length is free."""
     from mlpapers.kernels.dsl.launches import Launch, Sizes, launches
+    from mlpapers.kernels.dsl.statements import power_of_two
     from mlpapers.kernels.sketch import For, walk
 
     sizes = Sizes(dict(sketch.constexprs), "")
@@ -190,7 +191,7 @@ def _row_tiles(sketch: Sketch) -> dict[str, int]:
         for loop in walk(body):
             if isinstance(loop, For) and loop.step.startswith("TILE"):
                 extent = sizes.known(loop.hi) if "min(" not in loop.hi and loop.lo == "0" else None
-                width = 1 << max(extent - 1, 0).bit_length() if extent is not None else 0
+                width = power_of_two(extent) if extent is not None else 0
                 if id(loop) not in direct and width > _INNER:
                     # Inside another loop the accumulators stay in registers beside what is loaded.
                     width = 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlpapers.kernels.dsl.launches import Launch, Sizes, Tiles, online
+from mlpapers.kernels.dsl.statements import StatementWriter, is_literal, power_of_two
 from mlpapers.kernels.dsl.triton.maths import TYPES, constant, expression
 from mlpapers.kernels.dsl.triton.reduce import LaneAccumulator, parts_of
 from mlpapers.kernels.ops import COMPUTE
@@ -25,11 +26,6 @@ _CASTS = {
 _LOADS = {"b1": "({0} != 0)", "f16": "{0}.to(tl.float32)", "bf16": "{0}.to(tl.float32)"}
 
 
-def power_of_two(n: int) -> int:
-    """Return the smallest power of two that is at least n."""
-    return 1 << max(n - 1, 0).bit_length()
-
-
 @dataclass
 class Row:
     """A loop that is passed in blocks."""
@@ -41,7 +37,7 @@ class Row:
 
 
 @dataclass
-class Program:
+class Program(StatementWriter):
     """One Triton function.
 
     Parameters
@@ -130,22 +126,8 @@ class Program:
                     self.emit(1, f"m_columns = {axis.var} + l_{axis.var} < {self.sizes.text(axis.hi)}")
         self.largest = max(self.largest, self.columns)
 
-    def _body(self, body: Sequence[Any], depth: int) -> None:
-        for s in body:
-            if isinstance(s, For):
-                self._loop(s, depth)
-            elif isinstance(s, Alloc):
-                self._alloc(s, depth)
-            elif isinstance(s, Load):
-                self._load(s, depth)
-            elif isinstance(s, Store):
-                self._store(s, depth)
-            elif s.op.startswith("scan_"):
-                self._scan(s, depth)
-            elif s.op.startswith(("reduce_", "merge_")):
-                self.lanes[s.dst[0]].take(self, s, depth)
-            else:
-                self._pointwise(s, depth)
+    def _take(self, s: Compute, depth: int) -> None:
+        self.lanes[s.dst[0]].take(self, s, depth)
 
     def _reductions(self) -> dict[str, tuple[Compute, For]]:
         """Return the reduction behind each accumulator, and the row loop in which it takes tiles."""
@@ -325,11 +307,7 @@ class Program:
             return self.lanes[name].final(self, name)
         if name in self.tiles.types:
             return self.names.get(name, name)
-        plain = name.lstrip("-")
-        if (
-            plain in ("inf", "nan")
-            or plain.replace(".", "").replace("e", "").replace("-", "").replace("+", "").isdigit()
-        ):
+        if is_literal(name):
             return constant(name, dtype)
         return f"tl.cast({self.sizes.text(name)}, {TYPES[dtype]})"
 
