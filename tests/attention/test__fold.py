@@ -22,6 +22,28 @@ def test_gradients_by_finite_differences():
     # What broadcasts gets the sum over what it was spread along.
     short = torch.randn(3, 1, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda *a: _Fold.apply(a[0], None, a[1], None, a[2]), (x, weight, short))
+    # A weight of every row of its own is summed over nothing.
+    assert torch.autograd.gradcheck(
+        lambda *a: _Fold.apply(a[0], None, a[1], None, a[2]), (x, features, short)
+    )
+
+
+@pytest.mark.parametrize("rows_swapped", [False, True])
+@pytest.mark.parametrize("upstream_swapped", [False, True])
+def test_gradients_do_not_depend_on_the_order_in_memory(rows_swapped, upstream_swapped):
+    x, upstream, weight, _, base = tensors()
+
+    def laid_out(t, swapped):
+        return t.transpose(1, 2).contiguous().transpose(1, 2) if swapped else t
+
+    rows = laid_out(x.detach(), rows_swapped).requires_grad_()
+    expected = torch.autograd.grad(scale_rows(x, base + token_part(x, weight)), (x, weight, base), upstream)
+    found = torch.autograd.grad(
+        fold(rows, base, weight=weight), (rows, weight, base), laid_out(upstream, upstream_swapped)
+    )
+    for a, b in zip(found, expected):
+        # Sums of at most 40 products in another order.
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("with_features", [False, True])

@@ -22,6 +22,7 @@ from mlpapers.core._evidence import EvidenceStore
 from mlpapers.core.environment import count_cores
 from mlpapers.core.paper import Claim, Evidence, Measurement
 from mlpapers.core.reproduce import _limit_threads, _make_tasks, _Worker, reproduce
+from mlpapers.datasets import DataUnavailableError
 
 LOG, PARENT = "MLPAPERS_TEST_LOG", "MLPAPERS_TEST_PARENT"
 
@@ -140,6 +141,8 @@ CASES = {
     "miss": (2.0, {"known_miss": "measured 2, the paper says 0.5"}, "known miss"),
     "stale": (0.5, {"known_miss": "measured 2, the paper says 0.5"}, "unexpectedly holds"),
     "missing": (0.5, {"requires": ("package:no_such_package_anywhere",)}, "not run"),
+    "no-data": (DataUnavailableError("the weights are in no folder"), {}, "not run"),
+    "no-file": (FileNotFoundError("the file was deleted"), {}, "error"),
 }
 
 
@@ -160,12 +163,18 @@ def test_each_end_of_a_claim_has_its_state_and_reason():
     assert found["missing"].holds is None
     assert found["missing"].reason.startswith("needs the package no_such_package_anywhere")
     assert found["missing"].seconds == 0.0
+    assert found["no-data"].reason == "the weights are in no folder"
+    assert (found["no-data"].error, found["no-data"].seconds) == (None, 0.0)
     assert "declaration" in found["stale"].reason
     assert not report.ok()
 
 
 def test_exit_rules():
-    good = [claim("holds"), claim("missing", requires=("package:no_such_package_anywhere",))]
+    good = [
+        claim("holds"),
+        claim("missing", requires=("package:no_such_package_anywhere",)),
+        claim("no-data", Probe("no-data", DataUnavailableError("the weights are in no folder"))),
+    ]
     miss = claim("miss", Probe("miss", 2.0), known_miss="measured 2")
     stale = claim("stale", known_miss="measured 2")
     assert reproduce(good).ok(strict=True)
@@ -173,6 +182,19 @@ def test_exit_rules():
     assert not reproduce([*good, miss]).ok(strict=True)
     assert not reproduce([*good, stale]).ok()
     assert reproduce([]).ok(strict=True)
+
+
+def test_a_claim_without_its_data_is_tried_again(log):
+    def function(scale, seed):
+        note("tried")
+        if len(log.read_text().split()) == 1:
+            raise DataUnavailableError("the weights are in no folder")
+        return evidence()
+
+    assert [reproduce(claim("data", function)).outcomes[0].state for _ in range(3)] == [
+        "not run", "holds", "holds",
+    ]  # fmt: skip
+    assert log.read_text().split() == ["tried"] * 2
 
 
 def test_scale_and_seed_reach_the_claim_and_select_the_evidence(log):

@@ -107,22 +107,25 @@ class _Fold(torch.autograd.Function):
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, own, weight, part, tau = ctx.saved_tensors
         need_x, need_features, need_weight, need_bias, need_base = ctx.needs_input_grad
-        features = x if own is None else own
-        wide = g.to(part.dtype) * x.to(part.dtype)
-        s = wide.sum(-1)
+        features = (x if own is None else own).to(part.dtype)
+        # In the order of the features' memory: fused kernels answer with gradients in another one, and a pass
+        # over two orders takes several times as long.
+        wide = torch.empty_like(features)
+        s = torch.mul(g.to(part.dtype), x.to(part.dtype), out=wide).sum(-1)
         delta = s * (1.0 - part * part)
         dx = df = dw = db = None
+        if need_weight:
+            torch.ops.aten.gelu.out(features, out=wide)
+            # A copy: a weight as large as the rows is summed over nothing, and `wide` is written again.
+            dw = torch.empty_like(weight).copy_(wide.mul_(delta.unsqueeze(-1)).sum_to_size(weight.shape))
         if (own is None and need_x) or need_features:
             torch.mul(delta.unsqueeze(-1), weight.to(part.dtype), out=wide)
-            torch.ops.aten.gelu_backward.grad_input(wide, features.to(part.dtype), grad_input=wide)
-            df = wide.to(features.dtype)
+            torch.ops.aten.gelu_backward.grad_input(wide, features, grad_input=wide)
+            df = wide.to(x.dtype if own is None else own.dtype)
             if own is None:
                 dx, df = df.addcmul_(g, tau.to(g.dtype).unsqueeze(-1)), None
         if need_x and dx is None:
             dx = scale_rows(g, tau)
-        if need_weight:
-            terms = functional.gelu(features.to(part.dtype)).mul_(delta.unsqueeze(-1))
-            dw = terms.sum_to_size(weight.shape).to(weight.dtype)
         if need_bias:
             db = delta.sum_to_size(ctx.bias_shape)
         return dx, df, dw, db, s.sum_to_size(ctx.base_shape) if need_base else None

@@ -79,9 +79,10 @@ def reproduce(
     -----
     The evidence of a claim is on disk before the worker starts the next, so a run that was killed goes on
     where it stopped, and its report is the one that it would have made. A claim that raises, or lacks
-    something it requires, is reported and not stored: it is tried again. A timed claim is stored only where
-    it holds, since a busy machine may have slowed it. Timed claims run after the others, alone, in this
-    process.
+    something it requires, is reported and not stored: it is tried again. A claim whose data or weights are
+    nowhere to be had (:class:`mlpapers.datasets.DataUnavailableError`) did not run; that is no error. A timed
+    claim is stored only where it holds, since a busy machine may have slowed it. Timed claims run after the
+    others, alone, in this process.
 
     Claims that share inputs (`Claim.shares`) run one after another in one worker.
     """
@@ -198,11 +199,19 @@ def _run_claim(task: ClaimTask) -> ClaimOutcome:
         )
     # Whatever an experiment raises, sys.exit included, is its own failure and none of the other claims'.
     except (Exception, SystemExit) as error:  # noqa: BLE001
+        if _is_lack_of_data(error):
+            return outcome(missing=str(error))
         return outcome(
             seconds=time.perf_counter() - start,
             error=f"{type(error).__name__}: {error}",
             traceback=_format_traceback(error),
         )
+
+
+def _is_lack_of_data(error: BaseException) -> bool:
+    # The data sets stand above the core, which must not import them; what raised this has loaded them.
+    datasets = sys.modules.get("mlpapers.datasets")
+    return datasets is not None and isinstance(error, datasets.DataUnavailableError)
 
 
 def _format_traceback(error: BaseException) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -126,6 +128,9 @@ def _unfitted(estimator: Any) -> Any:
 
 
 def _takes_weights(estimator: Any) -> bool:
-    if not is_classifier(estimator):
-        return False
-    return "sample_weight" in inspect.signature(estimator.fit).parameters
+    return is_classifier(estimator) and _has_weights(getattr(estimator.fit, "__func__", estimator.fit))
+
+
+@functools.lru_cache(maxsize=64)
+def _has_weights(fit: Callable[..., Any]) -> bool:
+    return "sample_weight" in inspect.signature(fit).parameters

@@ -21,7 +21,8 @@ class LinearAttention(nn.Module):
     r"""Attention without softmax, att(Z) = (Z Wq) (Z Wk)' M Z Wv, in time linear in the number of rows.
 
     M keeps the context rows, which come first: nobody attends to the rows behind them. The product is taken
-    as (Z Wq) [(Zc Wk)'(Zc Wv)] with Zc the context rows, so that no T x T matrix appears.
+    as Z [Wq Wk' (Zc'Zc) Wv] with Zc the context rows: no T x T matrix appears, and neither queries nor keys
+    nor values do.
 
     Parameters
     ----------
@@ -68,13 +69,26 @@ class LinearAttention(nn.Module):
     def forward(self, Z: Tensor, n_context: int) -> Tensor:
         """Return attention (B, T, dim) of rows (B, T, dim), the first `n_context` of which are context."""
         context = Z[:, :n_context]
-        query, key, value = Z @ self.Wq, context @ self.Wk, context @ self.Wv
-        if self.bias is not None:
-            query, key, value = query + self.bias[0], key + self.bias[1], value + self.bias[2]
+        bias_q, bias_k, bias_v = (None, None, None) if self.bias is None else self.bias
         if self.softmax:
+            query, key, value = (
+                rows @ matrix if bias is None else rows @ matrix + bias
+                for rows, matrix, bias in (
+                    (Z, self.Wq, bias_q), (context, self.Wk, bias_k), (context, self.Wv, bias_v)
+                )
+            )  # fmt: skip
             return torch.softmax(query @ key.transpose(1, 2), dim=-1) @ value
-        mixed = key.transpose(1, 2) @ value  # (B, dim, dim)
-        return query @ (mixed / n_context if self.normalize else mixed)
+        mixed = self.Wk.T @ (context.transpose(1, 2) @ context) @ self.Wv  # (B, dim, dim)
+        if bias_q is None:
+            return Z @ (self.Wq @ self._averaged(mixed, n_context))
+        total = context.sum(1)
+        keys, values = total @ self.Wk + n_context * bias_k, total @ self.Wv
+        mixed = mixed + keys[:, :, None] * bias_v + bias_k[:, None] * values[:, None, :]
+        mixed = self._averaged(mixed, n_context)
+        return Z @ (self.Wq @ mixed) + (bias_q @ mixed)[:, None]
+
+    def _averaged(self, mixed: Tensor, n_context: int) -> Tensor:
+        return mixed / n_context if self.normalize else mixed
 
 
 class MultilayerLinearAttention(nn.Module):

@@ -13,7 +13,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpapers.core.validation import check_choice, check_int, check_real, check_rng
 from mlpapers.icl._guard import MIN_LABELS, labeled_errors
-from mlpapers.icl._labels import PartialLabels, check_mark, is_missing_mark, marked, read_labels
+from mlpapers.icl._labels import (
+    PartialLabels,
+    check_mark,
+    is_missing_mark,
+    marked,
+    read_labels,
+    validate_rows,
+)
 from mlpapers.icl._loop import LoopSettings, LoopTrace, run_loops
 from mlpapers.icl._soft import SOFT_WAYS, SoftModel, choose_way, fit_hard
 from mlpapers.icl.loop_result import LoopResult
@@ -280,7 +287,7 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
                 kept = raw[~missing]
                 raw[missing] = kept[0]
                 y = np.array(raw.tolist())
-        X, y = validate_data(self, X, y, dtype=np.float64, order="C")
+        X, y = validate_rows(self, X, y)
         return X, read_labels(y, self.unlabeled, missing=missing)
 
     def _base(self, rng: np.random.Generator) -> Any:
