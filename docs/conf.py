@@ -50,6 +50,7 @@ numpydoc_validation_exclude = {r"\.Scale$"}  # a type alias, which cannot have a
 html_theme = "pydata_sphinx_theme"
 html_title = "mlpapers"
 html_static_path = ["_static", str(_mathjax())]
+toc_object_entries_show_parents = "hide"
 html_css_files = ["mlpapers.css"]
 html_show_sourcelink = False
 html_theme_options = {
@@ -62,7 +63,7 @@ html_theme_options = {
     "footer_end": [],
     "pygments_light_style": "tango",
 }
-html_sidebars = {"index": []}
+html_sidebars = {"index": [], "benchmarks": [], "full_scale": []}  # pages without neighbours
 mathjax_path = "tex-svg.js"
 
 sphinx_gallery_conf = {

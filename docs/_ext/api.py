@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from abc import ABC
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,14 +70,29 @@ def package_page(package: ModuleType) -> str:
     return "\n".join([*lines, ""])
 
 
-def skip_member(_app: Sphinx, _kind: str, name: str, _value: Any, _skip: bool, _options: Any) -> bool | None:
-    """Leave out the metadata-routing setters that scikit-learn generates for every estimator."""
-    return True if re.fullmatch(r"set_\w+_request", name) else None
+def skip_member(_app: Sphinx, kind: str, name: str, value: Any, _skip: bool, _options: Any) -> bool | None:
+    """Leave out what a class inherits from other libraries, and the setters that scikit-learn generates."""
+    if re.fullmatch(r"set_\w+_request", name):
+        return True
+    if kind != "class" or not (inspect.isroutine(value) or inspect.isdatadescriptor(value)):
+        return None
+    function = inspect.unwrap(getattr(value, "fget", None) or getattr(value, "__func__", value))
+    return None if (getattr(function, "__module__", None) or "").startswith("mlpapers") else True
 
 
 def hide_private_bases(_app: Sphinx, _name: str, _class: type, _options: Any, bases: list[type]) -> None:
-    """Leave out base classes of private modules, which no page describes."""
-    bases[:] = [base for base in bases if "._" not in base.__module__]
+    """Show the nearest public ancestors for base classes that no page describes."""
+    ancestors = [getattr(base, "__mro__", (base,)) for base in bases]
+    nearest = dict.fromkeys(next(kind for kind in line if is_documented(kind)) for line in ancestors)
+    bases[:] = [base for base in nearest if base is not object] or [object]
+
+
+def is_documented(base: type) -> bool:
+    """Tell whether a base class is exported by its package, or is another library's and more than ABC."""
+    if not base.__module__.startswith("mlpapers."):
+        return base is not ABC
+    package = importlib.import_module(".".join(base.__module__.split(".")[:2]))
+    return getattr(package, base.__name__, None) is base and base.__name__ in package.__all__
 
 
 def write_pages(app: Sphinx, _config: Config) -> None:

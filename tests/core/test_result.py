@@ -249,12 +249,24 @@ def test_a_result_must_define_its_views():
 
 
 def test_summary_says_what_the_fields_hold():
-    text = Box(value=np.array([1.0, 2.0, np.nan])).summary()
-    assert text == "Box\n  value  array(3,) float64, mean 1.5, range [nan, nan]"
-    assert str(Box(value=np.array([np.inf, -np.inf]))).endswith("mean nan, range [-inf, inf]")
-    assert str(Box(value=np.full(3, 6e4, dtype=np.float16))).endswith("range [6e+04, 6e+04]")
+    text = Box(value=np.array([[1.0, 2.0, np.nan]])).summary()
+    assert text == "Box\n  value  array(1, 3) float64, mean 1.5, range [nan, nan]"
+    assert str(Box(value=np.array([[np.inf, -np.inf]]))).endswith("mean nan, range [-inf, inf]")
+    assert str(Box(value=np.full((3, 3), 6e4, dtype=np.float16))).endswith("range [6e+04, 6e+04]")
+    assert str(Box(value=np.array([0.5, np.nan, 1e6]))).endswith("value  [0.5, nan, 1e+06]")
+    assert str(Box(value=np.arange(7))).endswith("array(7,) int64, mean 3, range [0, 6]")
+    assert str(Box(value=np.zeros(2, dtype=[("a", "f8"), ("b", "i8")]))).endswith("of records: a, b")
     assert "<b>" not in Box(value="<b>")._repr_html_()
     assert len(str(Box(value="x" * 1000)).splitlines()[1]) < 90
+
+
+def test_a_notebook_shows_the_summary_of_a_class_that_has_its_own():
+    class Told(Box):
+        def summary(self):
+            return "one <line>"
+
+    assert Told(value=1)._repr_html_() == "<pre>one &lt;line&gt;</pre>"
+    assert "<pre>" not in Box(value=1)._repr_html_()
 
 
 @pytest.fixture(scope="module")

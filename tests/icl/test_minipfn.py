@@ -66,6 +66,28 @@ def test_order_of_the_context_does_not_matter(wine):
     assert np.abs(one - other).max() < 1e-4
 
 
+def test_two_best_classes_are_compared_by_their_own_rows(wine):
+    X, y = wine
+    model = MiniPFNClassifier(random_state=0).fit(X[:60], y[:60])
+    P = model.predict_proba(X[60:])
+    binary = {
+        c: MiniPFNClassifier(random_state=0).fit(X[:60], (y[:60] == c).astype(int)).predict_proba(X[60:])
+        for c in range(3)
+    }
+    rest = np.column_stack([binary[c][:, 1] for c in range(3)])
+    best = np.sort(np.argsort(-rest, axis=1)[:, :2], axis=1)
+    assert len(np.unique(best, axis=0)) == 3
+    for a, b in [(0, 1), (0, 2), (1, 2)]:
+        asked = (best == (a, b)).all(axis=1)
+        pair = np.isin(y[:60], (a, b))
+        alone = MiniPFNClassifier(random_state=0).fit(X[:60][pair], y[:60][pair]).predict_proba(X[60:][asked])
+        odds = np.sqrt(alone[:, 1] / alone[:, 0] * rest[asked, b] / rest[asked, a])
+        # float32 logits of up to about 10
+        assert np.allclose(P[asked, b] / P[asked, a], odds, rtol=1e-4)
+        third = 3 - a - b
+        assert np.allclose(P[asked, third], rest[asked, third] / rest[asked].sum(axis=1), rtol=1e-4)
+
+
 def test_soft_labels_are_labels(wine):
     X, y = wine
     y = (y == 0).astype(int)

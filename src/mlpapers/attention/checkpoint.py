@@ -45,6 +45,17 @@ def ssa_state_dict(model: Any) -> dict[str, torch.Tensor]:
     Returns
     -------
     state : dict of str to tensor
+
+    Examples
+    --------
+    >>> from mlpapers.attention import SelectiveTransformerLM, ssa_state_dict
+    >>> model = SelectiveTransformerLM(16, dim=8, num_layers=1, num_heads=2)
+    >>> for name, value in ssa_state_dict(model).items():
+    ...     print(name, tuple(value.shape))
+    blocks.0.attention.q_temp.weight (2, 4)
+    blocks.0.attention.q_temp.alpha (2,)
+    blocks.0.attention.v_temp.weight (2, 4)
+    blocks.0.attention.v_temp.alpha (2,)
     """
     return {name: parameter.detach() for name, parameter in named_ssa_parameters(model)}
 
@@ -64,6 +75,13 @@ def load_ssa_state_dict(model: Any, sd: Mapping[str, torch.Tensor], strict: bool
     ------
     ValueError
         If names or shapes differ; nothing is changed then.
+
+    Examples
+    --------
+    >>> from mlpapers.attention import SelectiveTransformerLM, load_ssa_state_dict, ssa_state_dict
+    >>> tuned = SelectiveTransformerLM(16, dim=8, num_layers=1, num_heads=2, random_state=0)
+    >>> fresh = SelectiveTransformerLM(16, dim=8, num_layers=1, num_heads=2, random_state=1)
+    >>> load_ssa_state_dict(fresh, ssa_state_dict(tuned))
     """
     check_bool("strict", strict)
     own = dict(named_ssa_parameters(model))
@@ -179,6 +197,16 @@ def merge_constant_temperatures(model: Any) -> int:
     ------
     ValueError
         If the model is not converted.
+
+    Examples
+    --------
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> from mlpapers.attention import convert_to_ssa, merge_constant_temperatures
+    >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=16, bos_token_id=1, eos_token_id=2, **sizes))
+    >>> result = convert_to_ssa(model, max_fraction=0.1)
+    >>> merge_constant_temperatures(model)  # those of a fresh conversion are all 1
+    0
     """
     check_converted(model)
     n_merged = 0

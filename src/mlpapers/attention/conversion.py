@@ -243,6 +243,13 @@ def ssa_parameters(model: nn.Module) -> list[nn.Parameter]:
     Returns
     -------
     parameters : list of nn.Parameter
+
+    Examples
+    --------
+    >>> from mlpapers.attention import SelectiveTransformerLM, ssa_parameters
+    >>> model = SelectiveTransformerLM(16, dim=8, num_layers=1, num_heads=2)
+    >>> sum(parameter.numel() for parameter in ssa_parameters(model))
+    20
     """
     return [parameter for _, parameter in named_ssa_parameters(model)]
 
@@ -258,6 +265,14 @@ def count_parameters(model: nn.Module) -> dict[str, Any]:
     -------
     counts : dict
         ``base``, ``ssa``, and ``fraction`` = ssa / base.
+
+    Examples
+    --------
+    >>> from mlpapers.attention import SelectiveTransformerLM, count_parameters
+    >>> model = SelectiveTransformerLM(100, dim=32, num_layers=2, num_heads=4, random_state=0)
+    >>> counts = count_parameters(model)
+    >>> counts["base"], counts["ssa"]
+    (28416, 144)
     """
     ssa = sum(parameter.numel() for parameter in ssa_parameters(model))
     base = sum(parameter.numel() for parameter in model.parameters()) - ssa

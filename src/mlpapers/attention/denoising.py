@@ -114,6 +114,14 @@ def denoising(
     References
     ----------
     [1] Zhang et al., "Selective Attention", NeurIPS 2024, section 4.3 and Table 2.
+
+    Examples
+    --------
+    >>> from mlpapers.attention import denoising
+    >>> for method in ("naive", "bayes"):
+    ...     print(method, round(denoising(method, random_state=0).mse, 2))
+    naive 0.14
+    bayes 0.03
     """
     check_choice("method", method, METHODS)
     check_int("length", length, minimum=1)

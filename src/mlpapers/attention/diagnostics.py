@@ -31,6 +31,13 @@ def spikiness(p: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor
     References
     ----------
     [1] Zhang et al., "Selective Attention", NeurIPS 2024, section 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mlpapers.attention import spikiness
+    >>> spikiness(torch.tensor([[0.25, 0.25, 0.25, 0.25], [1.0, 0.0, 0.0, 0.0]])).tolist()
+    [1.0, 0.25]
     """
     p, visible = _rows(p, mask)
     return p.abs().sum(-1) / ((p**2).sum(-1) * visible)
@@ -52,6 +59,14 @@ def attention_entropy(
     Returns
     -------
     entropy : tensor of shape (...)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mlpapers.attention import attention_entropy
+    >>> rows = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1]])
+    >>> attention_entropy(rows, normalized=True).round(decimals=2)
+    tensor([1.0000, 0.6800])
     """
     p, visible = _rows(p, mask)
     check_bool("normalized", normalized)
@@ -73,6 +88,13 @@ def top_k_mass(p: torch.Tensor, k: int) -> torch.Tensor:
     Returns
     -------
     mass : tensor of shape (...)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mlpapers.attention import top_k_mass
+    >>> top_k_mass(torch.tensor([0.1, 0.6, 0.3]), k=2).round(decimals=2)
+    tensor(0.9000)
     """
     check_floating("p", p)
     check_int("k", k, minimum=1)

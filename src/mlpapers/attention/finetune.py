@@ -292,6 +292,13 @@ def token_log_frequency(token_ids: torch.Tensor, vocab_size: int) -> torch.Tenso
     -------
     table : tensor of shape (vocab_size,), float32, mean 0 and standard deviation 1 (0 where all counts are
     equal)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mlpapers.attention import token_log_frequency
+    >>> token_log_frequency(torch.tensor([0, 0, 0, 0, 1, 1, 2]), vocab_size=4).round(decimals=2)
+    tensor([ 1.2900,  0.4200, -0.2700, -1.4400])
     """
     check_ids("token_ids", token_ids, ndim=1)
     check_int("vocab_size", vocab_size, minimum=1)

@@ -124,6 +124,15 @@ def graph_next_token(
     References
     ----------
     [1] Zhang et al., "Selective Attention", NeurIPS 2024, section 4.1; the graphs are ours.
+
+    Examples
+    --------
+    >>> from mlpapers.attention import graph_next_token
+    >>> plain, selective = (
+    ...     graph_next_token(method=method, n_steps=100, random_state=0) for method in ("vanilla", "ssa")
+    ... )
+    >>> selective.err_map < plain.err_map
+    True
     """
     check_choice("graph", graph, tuple(GRAPHS))
     check_choice("method", method, ("ssa", "vanilla"))

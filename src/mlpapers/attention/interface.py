@@ -30,6 +30,15 @@ def register_attention(name: str = "mlpapers_ssa", position: str = "linear") -> 
     Returns
     -------
     name : str
+
+    Examples
+    --------
+    >>> from transformers import AutoModelForCausalLM, LlamaConfig
+    >>> from mlpapers.attention import register_attention
+    >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    >>> config = LlamaConfig(vocab_size=16, bos_token_id=1, eos_token_id=2, **sizes)
+    >>> model = AutoModelForCausalLM.from_config(config, attn_implementation=register_attention())
+    >>> model.model.layers[0].self_attn.ssa_alpha = 0.1
     """
     from transformers import AttentionInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS

@@ -108,6 +108,13 @@ def passkey_prompts(
     References
     ----------
     [1] Mohtashami and Jaggi, "Landmark Attention", NeurIPS 2023 (the task).
+
+    Examples
+    --------
+    >>> from mlpapers.attention import passkey_prompts
+    >>> result = passkey_prompts(3, n_characters=500, random_state=0)
+    >>> [len(prompt) for prompt in result.prompts], result.answers[0] in result.prompts[0]
+    ([500, 500, 500], True)
     """
     check_int("n_prompts", n_prompts, minimum=1)
     fixed = len(_NEEDLE.format(key="00000")) + len(_QUESTION)

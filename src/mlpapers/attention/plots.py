@@ -29,6 +29,15 @@ def plot_dilution(stats: AttentionStats, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib Axes
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mlpapers.attention import SelectiveTransformerLM, attention_statistics, plot_dilution
+    >>> model = SelectiveTransformerLM(16, dim=8, num_layers=2, num_heads=2, random_state=0)
+    >>> stats = attention_statistics(model, torch.arange(16)[None])
+    >>> plot_dilution(stats).get_xlabel()
+    'visible keys'
     """
     if not isinstance(stats, AttentionStats):
         raise TypeError(f"stats must be AttentionStats; got {type(stats).__name__}")

@@ -112,6 +112,13 @@ def associative_recall(
     References
     ----------
     [1] Arora et al., "Zoology: Measuring and Improving Recall in Efficient Language Models", ICLR 2024.
+
+    Examples
+    --------
+    >>> from mlpapers.attention import associative_recall
+    >>> result = associative_recall("ssa", n_pairs=2, vocab_size=8, dim=8, n_steps=2, random_state=0)
+    >>> 0.0 <= result.accuracy <= 1.0
+    True
     """
     check_choice("method", method, ATTENTIONS)
     check_int("vocab_size", vocab_size, minimum=4)

@@ -56,6 +56,14 @@ def token_temperature(
     ----------
     [1] Zhang et al., "Selective Attention: Enhancing Transformer through Principled Context Control",
     NeurIPS 2024, section 3 (weight sharing).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mlpapers.attention import token_temperature
+    >>> x = torch.tensor([0.0, 1.0]).reshape(1, 1, 2, 1)
+    >>> token_temperature(x, weight=torch.ones(1, 1)).round(decimals=2)
+    tensor([[[0.0000, 0.6900]]])
     """
     check_floating("x", x, ndim=4)
     check_floating("weight", weight, ndim=2)
@@ -104,6 +112,16 @@ def position_temperature(n: torch.Tensor, alpha: torch.Tensor | float, kind: str
     ----------
     [1] Zhang et al., "Selective Attention", NeurIPS 2024, section 3; the logarithm follows from Proposition
     2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mlpapers.attention import position_temperature
+    >>> n = torch.tensor([1, 100, 10_000])
+    >>> position_temperature(n, 0.5).round(decimals=2)
+    tensor([1.0000, 3.3000, 5.6100])
+    >>> position_temperature(n, 0.5, kind="ssmax").round(decimals=2)
+    tensor([0.0000, 2.3000, 4.6100])
     """
     check_tensor("n", n, ndim=(1, 2))
     check_choice("kind", kind, POSITION_KINDS)

@@ -41,6 +41,13 @@ def specificity(W: ArrayLike, a: ArrayLike) -> float:
     References
     ----------
     [1] Zhang et al., "Selective Attention", NeurIPS 2024, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.attention import specificity
+    >>> specificity(np.diag([3.0, 1.0]), [1.0, 0.0]), specificity(np.diag([3.0, 1.0]), [0.0, 1.0])
+    (3.0, 1.0)
     """
     weights, token = matrix("W", W), vector("a", a)
     if weights.shape[0] != token.shape[0]:
@@ -71,6 +78,13 @@ def specificity_norm_bound(W_gap: float, a: ArrayLike, b: ArrayLike) -> float:
     References
     ----------
     [1] Zhang et al., "Selective Attention", NeurIPS 2024, Lemma 1.
+
+    Examples
+    --------
+    >>> from mlpapers.attention import specificity_norm_bound
+    >>> a, b = [1.0, 0.0], [0.8, 0.6]
+    >>> round(specificity_norm_bound(2.0, a, b), 4)
+    3.1623
     """
     check_real("W_gap", W_gap)
     return max(W_gap, 0.0) / distance(vector("a", a), vector("b", b))
@@ -142,6 +156,15 @@ def prop2_temperature(kappa: ArrayLike, alpha: float) -> Array:
     References
     ----------
     [1] Zhang et al., "Selective Attention", NeurIPS 2024, Proposition 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.attention import prop2_temperature
+    >>> tau = prop2_temperature(kappa=9.0, alpha=0.5)
+    >>> weight = np.exp(tau) / (np.exp(tau) + 9.0)
+    >>> float(round(weight, 6))
+    0.5
     """
     check_real("alpha", alpha, low=0.0, high=1.0, closed="neither")
     ratios = np.asarray(kappa, dtype=np.float64)
@@ -173,6 +196,14 @@ def prop2_flat_loss(is_minority: ArrayLike) -> float:
     References
     ----------
     [1] Zhang et al., "Selective Attention", NeurIPS 2024, Proposition 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.attention import prop2_flat_loss
+    >>> rare = np.arange(200) % 10 == 0
+    >>> round(prop2_flat_loss(rare), 4), round(prop2_flat_loss(np.arange(200) % 2 == 0), 4)
+    (0.0071, 0.003)
     """
     flags = np.asarray(is_minority)
     if flags.ndim != 1 or flags.dtype != np.bool_ or flags.size == 0:

@@ -44,6 +44,16 @@ def prop1_lower_bound(gamma: float, eps: float, e1: ArrayLike, e2: ArrayLike, sh
     References
     ----------
     [1] Zhang et al., "Selective Attention", NeurIPS 2024, Proposition 1.
+
+    Examples
+    --------
+    >>> from mlpapers.attention import prop1_lower_bound, prop1_min_norm
+    >>> tokens = [1.0, 0.0], [0.8, 0.6]
+    >>> for eps in (1e-2, 1e-4):
+    ...     bound, least = prop1_lower_bound(0.5, eps, *tokens), prop1_min_norm(0.5, eps, *tokens)
+    ...     print(round(bound, 2), "<=", round(least, 2))
+    8.48 <= 12.03
+    20.62 <= 24.27
     """
     rho, length = _prop1_setting(gamma, eps, e1, e2)
     check_bool("sharp", sharp)

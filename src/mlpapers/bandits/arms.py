@@ -93,6 +93,14 @@ class GPUCB(BanditPolicy):
     ----------
     max_evals : int
         Evaluations; each refits the process in O(t^3).
+
+    Examples
+    --------
+    >>> from mlpapers.bandits import ConcaveFunctionEnv
+    >>> env = ConcaveFunctionEnv()
+    >>> result = GPUCB(max_evals=20).run(env, horizon=10_000, random_state=0)
+    >>> bool(abs(result.x_final[0, 0] - env.maximiser[0]) < 0.1)
+    True
     """
 
     def __init__(self, max_evals: int = 500) -> None:

@@ -78,6 +78,14 @@ class TrisectionSearch(OneDimensionalPolicy):
     Parameters
     ----------
     c : float > 0
+
+    Examples
+    --------
+    >>> from mlpapers.bandits import ConcaveFunctionEnv
+    >>> env = ConcaveFunctionEnv()
+    >>> result = TrisectionSearch().run(env, horizon=10_000, n_replications=4, random_state=0)
+    >>> bool(abs(result.x_final.mean() - env.maximiser[0]) < 0.1)
+    True
     """
 
     def __init__(self, c: float = 0.5) -> None:
@@ -117,6 +125,14 @@ class ConvexBandit1D(OneDimensionalPolicy):
     References
     ----------
     [1] Agarwal et al., "Stochastic convex optimization with bandit feedback", NeurIPS 2011, in one dimension.
+
+    Examples
+    --------
+    >>> from mlpapers.bandits import ConcaveFunctionEnv
+    >>> env = ConcaveFunctionEnv()
+    >>> result = ConvexBandit1D().run(env, horizon=10_000, n_replications=4, random_state=0)
+    >>> bool(abs(result.x_final.mean() - env.maximiser[0]) < 0.1)
+    True
     """
 
     def __init__(self, c: float = 0.35) -> None:

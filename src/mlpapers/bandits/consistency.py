@@ -56,6 +56,14 @@ def check_consistency(
     ------
     ValueError
         For an impossible argument, or where the oracle has too few periods left.
+
+    Examples
+    --------
+    >>> from mlpapers.bandits import ConcaveFunctionEnv
+    >>> oracle = ConcaveFunctionEnv().reset(horizon=100_000, random_state=0).as_oracle()
+    >>> frame = check_consistency(oracle, [([0.2], [0.8])], [100], [0.1, 0.02], n_replications=400)
+    >>> frame["holds"].tolist()
+    [True, True]
     """
     if isinstance(oracle, BanditEnv):
         oracle = oracle.as_oracle()

@@ -43,6 +43,14 @@ class BanditEnv(BaseEstimator, ABC):
         Cumulative regret.
     n_queries_ : int
         Comparisons answered.
+
+    Examples
+    --------
+    >>> from mlpapers.bandits import ConcaveFunctionEnv
+    >>> env = ConcaveFunctionEnv().reset(horizon=1000, random_state=0)
+    >>> answer = env.as_oracle().compare([0.4], [0.9], n=100)
+    >>> isinstance(env, BanditEnv), env.remaining, env.n_queries_
+    (True, 900, 1)
     """
 
     # Members beyond the protocol that a policy may see; subclasses extend it.

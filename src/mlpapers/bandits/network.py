@@ -64,6 +64,15 @@ class NetworkRevenueEnv(BanditEnv):
         Instead of `a`, `B`: maps prices (N,) to mean demand (N,).
     gamma : (float, float), optional
         Constants of the oracle, by default (0, 16 sum p_i^2 lambda_i) at the centre of the box.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.bandits import NetworkRevenueEnv
+    >>> env = NetworkRevenueEnv([[1, 1]], [2.0], price_lo=1.0, price_hi=4.0, a=[4.0, 4.0], B=np.eye(2))
+    >>> fluid = env.fluid_benchmark()
+    >>> round(fluid.value, 3), fluid.price.round(3).tolist(), fluid.dual.round(3).tolist()
+    (6.0, [3.0, 3.0], [2.0])
     """
 
     _shared = frozenset({"capacity_left"})

@@ -118,6 +118,14 @@ class BlindNRM(BanditPolicy):
     ----------
     [1] Besbes and Zeevi, "Blind network revenue management", Operations Research 60(6), 2012; this is our own
     reading of it, not the published code.
+
+    Examples
+    --------
+    >>> from mlpapers.bandits import NetworkRevenueEnv
+    >>> env = NetworkRevenueEnv.example(n_products=2)
+    >>> result = BlindNRM(grid=4).run(env, horizon=20_000, n_replications=4, random_state=0)
+    >>> bool(result.final_regret.mean() < 0.3 * 20_000 * env.f_star)
+    True
     """
 
     def __init__(self, grid: int | None = None, exploration: float = 0.5) -> None:

@@ -64,6 +64,13 @@ class ComparisonOracle(Protocol):
 
     Optional attributes, read with a default: ``hints`` (dict with ``sigma`` and ``smoothness``),
     ``capacity_left`` (m,), ``play_level(x, level, n) -> (levels, sales)``, ``horizon``, ``bounds``.
+
+    Examples
+    --------
+    >>> from mlpapers.bandits import ConcaveFunctionEnv
+    >>> oracle = ConcaveFunctionEnv().reset(horizon=100, random_state=0).as_oracle()
+    >>> isinstance(oracle, ComparisonOracle), oracle.dim, oracle.remaining
+    (True, 1, 100)
     """
 
     @property
@@ -100,6 +107,18 @@ class ComparisonOracleFromSimulator:
         Constants of the error of the difference of two halves, see :class:`ComparisonResult`.
     horizon : int, optional
         Periods until ``remaining`` is 0; unlimited (2**62) by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.bandits import InexactProximalGradient
+    >>> rng = np.random.default_rng(0)
+    >>> def mean_sales(x, n):
+    ...     return 1.0 - (x[0] - 0.7) ** 2 + rng.normal(scale=0.1 / np.sqrt(n))
+    >>> shop = ComparisonOracleFromSimulator(mean_sales, dim=1, gamma=(0.0, 0.08), horizon=20_000)
+    >>> x = InexactProximalGradient(sigma=2.0, M=2.0).optimize(shop, 20_000)
+    >>> bool(abs(x[0] - 0.7) < 0.1)
+    True
     """
 
     def __init__(

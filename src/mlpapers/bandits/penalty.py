@@ -25,6 +25,17 @@ class LinearKnapsack:
     c : array of shape (m,)
     rho : float > 0
         Larger than the dual prices of the constraints A x <= c, so that the penalty is exact.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.bandits import LinearKnapsack
+    >>> psi = LinearKnapsack(A=[[1.0, 1.0]], c=[1.0], rho=10.0)
+    >>> psi([0.5, 0.25]), psi([1.0, 0.25])
+    (0.0, 2.5)
+    >>> x, prices = psi.prox(np.array([0.5, 0.4]), np.array([1.0, 0.0]), eta=0.5)
+    >>> x.round(6).tolist(), prices.round(6).tolist()
+    ([0.8, 0.2], [0.4])
     """
 
     def __init__(self, A: ArrayLike, c: ArrayLike, rho: float) -> None:
@@ -41,7 +52,7 @@ class LinearKnapsack:
         return float(self.rho * np.maximum(self.A @ np.asarray(x, dtype=np.float64) - self.c, 0.0).sum())
 
     def prox(self, x: Point, g: Point, eta: float) -> tuple[Point, Point]:
-        """Return the proximal step from x along g, and the dual prices (m,); see :func:`knapsack_prox`."""
+        """Return the proximal step from x along g, and the dual prices, shape (m,)."""
         return knapsack_prox(x, g, eta, self.A, self.c, self.rho)
 
 

@@ -105,7 +105,29 @@ class Session:
 
 
 class BanditPolicy(BaseEstimator, ABC):
-    """Base of the policies; a subclass defines ``_validate`` and ``_search``."""
+    """Base of the policies; a subclass defines ``_validate`` and ``_search``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.bandits import ConcaveFunctionEnv
+    >>> class Stubborn(BanditPolicy):
+    ...     def __init__(self, x=0.5):
+    ...         self.x = x
+    ...
+    ...     def _validate(self):
+    ...         if not 0 <= self.x <= 1:
+    ...             raise ValueError(f"x must be in [0, 1]; got {self.x!r}")
+    ...
+    ...     def _search(self, session):
+    ...         point = np.full(session.dim, self.x)
+    ...         session.play(point, session.remaining)
+    ...         return point
+    >>> env = ConcaveFunctionEnv()
+    >>> regret = Stubborn().run(env, horizon=1000).final_regret
+    >>> bool(np.isclose(regret[0], 1000 * (env.f_star - env.value([0.5]))))
+    True
+    """
 
     @abstractmethod
     def _validate(self) -> None:

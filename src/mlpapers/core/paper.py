@@ -159,7 +159,7 @@ class Claim:
     function : callable
         ``function(scale, seed) -> Evidence``.
     requires : tuple of str
-        Optional parts it needs (:mod:`mlpapers.core.requirements`); where one is missing it does not run.
+        Optional parts it needs ("cuda", "cxx", "package:NAME" ...); where one is missing it does not run.
     timed : bool
         It asserts speed, so it runs alone.
     known_miss : str or None

@@ -74,6 +74,15 @@ def parallel_map(
     -----
     Tasks lost with a worker (killed, out of memory, disconnected) are handed out again, at most three times;
     an exception raised by `function` is raised at once.
+
+    Examples
+    --------
+    >>> from math import comb
+    >>> from mlpapers.core import parallel_map
+    >>> parallel_map(abs, [-3, 1, -2])
+    [3, 1, 2]
+    >>> parallel_map(comb, [2, 3], shared=[5], n_jobs=2, prefer="threads")
+    [10, 10]
     """
     items = list(tasks)
     results: dict[int, Outcome] = {}

@@ -22,8 +22,25 @@ if TYPE_CHECKING:
 
 
 def transient(default: Any = None) -> Any:
-    """Declare a field of a Result that is not saved (a live model, say): after ``load`` it is None."""
+    """Declare a field of a Result that is not saved (a live model, say): after ``load`` it is None.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass, fields
+    >>> from typing import Any
+    >>> from mlpapers.core import Result
+    >>> @dataclass(frozen=True, kw_only=True, eq=False)
+    ... class FitResult(Result):
+    ...     score: float
+    ...     model: Any = transient()
+    >>> [field.name for field in fields(FitResult) if not field.metadata.get("transient")]  # what is saved
+    ['score']
+    """
     return dataclasses.field(default=default, metadata={"transient": True}, repr=False)
+
+
+# A summary shows so many numbers as they are, and says of more what they are like.
+_FEW = 6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,12 +72,14 @@ class Result(ABC):
         return self.summary()
 
     def _repr_html_(self) -> str:
+        if type(self).summary is not Result.summary:
+            return f"<pre>{html.escape(self.summary())}</pre>"
+        left = "style='text-align:left'"
         rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-            f"<td style='text-align:left'>{html.escape(_describe(value))}</td></tr>"
+            f"<tr><th {left}>{html.escape(name)}</th><td {left}>{html.escape(_describe(value))}</td></tr>"
             for name, value in self._visible_fields()
         )
-        return f"<table><caption>{html.escape(type(self).__name__)}</caption><tbody>{rows}</tbody></table>"
+        return f"<strong>{html.escape(type(self).__name__)}</strong><table><tbody>{rows}</tbody></table>"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the result to one file (JSON and arrays in a zip, no pickle) and return its path.
@@ -109,6 +128,10 @@ def _describe(value: Any) -> str:
     if isinstance(value, np.ndarray):
         if value.ndim == 0:
             return str(value[()])
+        if value.dtype.names is not None:
+            return f"array{value.shape} of records: {', '.join(value.dtype.names)}"
+        if value.ndim == 1 and 0 < value.size <= _FEW and value.dtype.kind in "fiu":
+            return f"[{', '.join(f'{number:.4g}' for number in value)}]"
         text = f"array{value.shape} {value.dtype}"
         if value.size and value.dtype.kind in "fiu":
             # Infinities have no mean and half precision soon overflows; the line then says nan or inf.

@@ -64,6 +64,13 @@ def load_cifar10(
     References
     ----------
     [1] Krizhevsky, "Learning multiple layers of features from tiny images", University of Toronto, 2009.
+
+    Examples
+    --------
+    >>> from mlpapers.datasets import load_cifar10
+    >>> cifar = load_cifar10(subset="test", download=True)  # doctest: +SKIP
+    >>> cifar.images.shape  # doctest: +SKIP
+    (10000, 32, 32, 3)
     """
     import pandas as pd
 

@@ -146,6 +146,13 @@ def load_german(
     ----------
     [1] Hofmann, "Statlog (German Credit Data)", UCI Machine Learning Repository, 1994, doi:10.24432/C5NC77.
     [2] Kamiran and Calders, "Classifying without discriminating", IC4 2009 (the age limit of 25).
+
+    Examples
+    --------
+    >>> from mlpapers.datasets import load_german
+    >>> credit = load_german()
+    >>> credit.data.shape, credit.sensitive_features.columns.tolist()
+    ((1000, 56), ['sex', 'age'])
     """
     import pandas as pd
 

@@ -114,6 +114,13 @@ def load_libsvm(
     References
     ----------
     [1] Chang and Lin, "LIBSVM: a library for support vector machines", ACM TIST 2(3), 2011.
+
+    Examples
+    --------
+    >>> from mlpapers.datasets import load_libsvm
+    >>> X, y = load_libsvm("a9a", return_X_y=True, download=True)  # doctest: +SKIP
+    >>> X.shape  # doctest: +SKIP
+    (32561, 123)
     """
     check_choice("name", name, tuple(SETS))
     check_flags(as_frame=as_frame, return_X_y=return_X_y, download=download)

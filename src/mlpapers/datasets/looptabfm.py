@@ -63,6 +63,13 @@ def fetch_looptabfm_benchmark(
         Without a network (a FileNotFoundError); the message names bundled sets to use instead.
     ValueError
         For an id that is not in the benchmark, or a table that is not binary.
+
+    Examples
+    --------
+    >>> from mlpapers.datasets import fetch_looptabfm_benchmark
+    >>> tables = fetch_looptabfm_benchmark(data_ids=[31])  # doctest: +SKIP
+    >>> tables[31].data.shape  # doctest: +SKIP
+    (1000, 20)
     """
     check_flags(as_frame=as_frame)
     chosen = LOOPTABFM_IDS if data_ids is None else tuple(data_ids)

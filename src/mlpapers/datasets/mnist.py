@@ -71,6 +71,13 @@ def load_mnist5k(
     References
     ----------
     [1] LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 86(11), 1998.
+
+    Examples
+    --------
+    >>> from mlpapers.datasets import load_mnist5k
+    >>> digits = load_mnist5k()
+    >>> digits.images.shape, digits.target[:3].tolist()
+    ((5000, 28, 28), [0, 0, 0])
     """
     import pandas as pd
 

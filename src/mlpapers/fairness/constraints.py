@@ -308,6 +308,20 @@ def linear_constraints(
     ----------
     [1] Yang, Huang and Chang, "Bayes-optimal fair classification with multiple sensitive features",
     arXiv:2505.00631, Lemmas 1 and 2, Table 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.fairness import linear_constraints
+    >>> joint = np.array([[[0.1, 0.6], [0.1, 0.2]], [[0.2, 0.1], [0.4, 0.3]]])
+    >>> rows = linear_constraints(joint, np.eye(2), tolerance=0.1)
+    >>> f = np.array([1.0, 0.0])
+    >>> rows.labels.assign(excess=(rows.A.T @ f / 2 - rows.b).round(2))
+                    block  group    side  excess
+    0  demographic_parity      0   first     0.1
+    1  demographic_parity      0  second    -0.3
+    2  demographic_parity      1   first    -0.3
+    3  demographic_parity      1  second     0.1
     """
     options = check_options(constraint, measure, tolerance, reference, ratio_form)
     gamma = check_joint(joint)

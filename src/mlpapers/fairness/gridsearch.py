@@ -13,10 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from mlpapers.core.parallel import chunk_slices, parallel_map
 from mlpapers.core.validation import check_choice, check_int, check_real, check_workers
-from mlpapers.fairness._base import FairClassifier, Sample, check_classifier, check_cost
+from mlpapers.fairness._base import Sample, check_cost
 from mlpapers.fairness._checks import check_weights
 from mlpapers.fairness._cost_sensitive import cost_sensitive_task, fit_final
-from mlpapers.fairness._posteriors import JointModel, append_cells, fit_joint, takes_weights
+from mlpapers.fairness._final import FinalStageClassifier
+from mlpapers.fairness._posteriors import JointModel, fit_joint, takes_weights
 from mlpapers.fairness.constraints import ConstraintOptions, mean_rates
 from mlpapers.fairness.groups import GroupEncoding
 from mlpapers.fairness.metrics import label_violation
@@ -29,7 +30,7 @@ Codes = NDArray[np.int64]
 _CHUNK = 256
 
 
-class GridSearchFairClassifier(FairClassifier):
+class GridSearchFairClassifier(FinalStageClassifier):
     """The paper's procedure as it was run: every multiplier of a grid, the best on a validation half.
 
     Models are fitted on one part of the data and their posteriors taken in sample; for each vector of signed
@@ -182,7 +183,6 @@ class GridSearchFairClassifier(FairClassifier):
 
     def _check_parameters(self) -> ConstraintOptions:
         options = self._check_shared()
-        check_classifier("final_estimator", self.final_estimator, None)
         check_choice("processing", self.processing, ("post", "in"))
         check_int("min_group_count", self.min_group_count, minimum=1)
         check_int("max_candidates", self.max_candidates, minimum=1)
@@ -190,14 +190,8 @@ class GridSearchFairClassifier(FairClassifier):
         check_real("grid_interval", self.grid_interval, low=0.0, closed="right")
         check_real("validation_fraction", self.validation_fraction, low=0.0, high=1.0, closed="neither")
         check_workers(self.n_jobs, self.verbose)
-        if self.processing == "in" and not takes_weights(self._final_estimator()):
-            raise TypeError(
-                f"final_estimator must take sample_weight in fit; got {self._final_estimator()!r}"
-            )
+        self._check_final_estimator(weighted=self.processing == "in")
         return options
-
-    def _final_estimator(self) -> Any:
-        return self._estimator() if self.final_estimator is None else self.final_estimator
 
     def _grid(self, encoding: GroupEncoding, options: ConstraintOptions) -> Array:
         """Return the candidates (N, blocks * J); ValueError where there are too many."""
@@ -273,11 +267,6 @@ class GridSearchFairClassifier(FairClassifier):
         )
         inputs = self._final_inputs(held_out.X, held_out.encoding.codes)
         return np.stack([model.predict(inputs) == 1 for model in models]), models
-
-    def _final_inputs(self, X: Any, codes: Codes | None) -> Any:
-        if not self.attribute_aware or codes is None:
-            return X
-        return append_cells(X, codes, self.groups_.n_cells)
 
     def _judge(
         self, predictions: NDArray[np.bool_], sample: Sample, options: ConstraintOptions

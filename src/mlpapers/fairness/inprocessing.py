@@ -11,12 +11,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from mlpapers.core.validation import check_choice, check_int, check_real
-from mlpapers.fairness._base import FairClassifier, Sample, check_classifier
+from mlpapers.fairness._base import Sample
 from mlpapers.fairness._checks import check_weights
 from mlpapers.fairness._cost_sensitive import cost_sensitive_task, fit_final
 from mlpapers.fairness._cross_fit import check_rule_parameters, draw_posteriors
 from mlpapers.fairness._fair_rule import FairRule, Posteriors, RuleSettings, find_rule
-from mlpapers.fairness._posteriors import append_cells, takes_weights
+from mlpapers.fairness._final import FinalStageClassifier
 from mlpapers.fairness.metrics import label_violation
 
 __all__ = ["InProcessingFairClassifier"]
@@ -44,7 +44,7 @@ def _final_has(name: str) -> Any:
     return check
 
 
-class InProcessingFairClassifier(FairClassifier):
+class InProcessingFairClassifier(FinalStageClassifier):
     r"""Fair classifier by cost-sensitive learning: one ordinary, deterministic classifier of X.
 
     The Bayes-optimal fair rule minimises the fair cost-sensitive risk
@@ -217,18 +217,11 @@ class InProcessingFairClassifier(FairClassifier):
 
     def _check_parameters(self) -> RuleSettings:
         settings = check_rule_parameters(self)
-        check_classifier("final_estimator", self.final_estimator, None)
         check_choice("variant", self.variant, ("labels", "distilled"))
         check_int("n_candidates", self.n_candidates, minimum=1)
         check_real("validation_fraction", self.validation_fraction, low=0.0, high=1.0, closed="neither")
-        if not takes_weights(self._final_estimator()):
-            raise TypeError(
-                f"final_estimator must take sample_weight in fit; got {self._final_estimator()!r}"
-            )
+        self._check_final_estimator()
         return settings
-
-    def _final_estimator(self) -> Any:
-        return self._estimator() if self.final_estimator is None else self.final_estimator
 
     def _candidate_tolerances(self) -> list[float]:
         halved = [self.tolerance * 0.5**k for k in range(self.n_candidates)]
@@ -260,11 +253,6 @@ class InProcessingFairClassifier(FairClassifier):
             self._final_estimator(), inputs, target, weights, sample.weights, sample.random_states[4]
         )
         return Trained(model, scaled, found.multipliers)
-
-    def _final_inputs(self, X: Any, codes: Codes | None) -> Any:
-        if not self.attribute_aware or codes is None:
-            return X
-        return append_cells(X, codes, self.groups_.n_cells)
 
     def _judge(self, model: Any, sample: Sample) -> tuple[float, float]:
         """Return accuracy and violation of hard decisions on held-out rows."""

@@ -42,6 +42,17 @@ def paper_multipliers(result: FairLPResult, constraints: LinearConstraints) -> p
     References
     ----------
     [1] Yang, Huang and Chang, arXiv:2505.00631, Theorems 2 and 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import mlpapers.fairness as mf
+    >>> X, _, _, truth = mf.make_gaussian_groups(2000, n_groups=2, random_state=0)
+    >>> joint = truth.joint(X)
+    >>> rows = mf.linear_constraints(joint, np.eye(2), tolerance=0.05)
+    >>> solved = mf.solve_fair_lp(joint[:, :, 1].sum(axis=1) - 0.5, rows.A, rows.b, rows.C)
+    >>> mf.paper_multipliers(solved, rows).round(3).tolist()
+    [0.0, -0.38]
     """
     options = constraints.options
     ratio = options.measure == "ratio"
@@ -123,6 +134,16 @@ def paper_rule(
     References
     ----------
     [1] Yang, Huang and Chang, arXiv:2505.00631, Theorems 2 and 3, Table 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.fairness import paper_rule
+    >>> joint = np.array([[[0.1, 0.6], [0.1, 0.2]], [[0.2, 0.1], [0.4, 0.3]]])
+    >>> paper_rule(joint, [0.0, 0.0], constraint="demographic_parity").round(2).tolist()
+    [0.3, -0.1]
+    >>> paper_rule(joint, [0.3, 0.0], constraint="demographic_parity").round(2).tolist()
+    [0.18, 0.02]
     """
     blocks = constraint_blocks(constraint)
     check_choice("measure", measure, MEASURES)

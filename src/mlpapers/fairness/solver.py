@@ -142,6 +142,20 @@ def solve_fair_lp(
     ------
     ValueError
         For shapes that do not fit, values that are not finite, or an unknown method.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.fairness import linear_constraints, make_gaussian_groups
+    >>> X, _, _, truth = make_gaussian_groups(2000, n_groups=2, random_state=0)
+    >>> joint = truth.joint(X)
+    >>> score = joint[:, :, 1].sum(axis=1) - 0.5
+    >>> for tolerance in (0.2, 0.05, 0.0):
+    ...     rows = linear_constraints(joint, np.eye(2), tolerance=tolerance)
+    ...     print(tolerance, round(solve_fair_lp(score, rows.A, rows.b, rows.C).primal, 3))
+    0.2 0.144
+    0.05 0.132
+    0.0 0.108
     """
     check_choice("method", method, SOLVERS)
     tol = check_real("tol", tol, low=0.0, closed="neither")

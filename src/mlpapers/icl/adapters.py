@@ -37,6 +37,11 @@ def tabpfn_adapter(**options: Any) -> Any:
     Notes
     -----
     The paper used tabpfn 2.0.9.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import LoopedClassifier, tabpfn_adapter
+    >>> looped = LoopedClassifier(tabpfn_adapter(random_state=0), n_loops=5)  # doctest: +SKIP
     """
     return _ready("tabpfn", "TabPFNRegressor", options)
 
@@ -59,6 +64,11 @@ def tabicl_adapter(**options: Any) -> Any:
         Where tabicl is not installed.
     DataUnavailableError
         Where its weights can neither be found nor downloaded.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import LoopedClassifier, tabicl_adapter
+    >>> looped = LoopedClassifier(tabicl_adapter(random_state=0), n_loops=5)  # doctest: +SKIP
     """
     return _ready("tabicl", "TabICLClassifier", options)
 

@@ -123,6 +123,14 @@ def interpret_attention(
         For a model of another kind, or with softmax.
     ValueError
         For an argument out of range; the message names it.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import MultilayerLinearAttention, interpret_attention
+    >>> model = MultilayerLinearAttention.from_polynomial(a=[0.0], b=[0.02], c=1.0, n_features=5)
+    >>> result = interpret_attention(model, n_tasks=500, random_state=0)
+    >>> round(result.r2, 3), result.nearest
+    (1.0, 'SSPI-1')
     """
     if not isinstance(model, MultilayerLinearAttention | PolynomialAttention):
         raise TypeError(f"model must be a stack of linear attention layers; got {type(model).__name__}")

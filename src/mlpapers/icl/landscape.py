@@ -47,6 +47,12 @@ def optimal_step_size(n: int, p: float, sigma: float, d: int) -> float:
     ----------
     .. [1] Li et al., "When and How Unlabeled Data Provably Improve In-Context Learning", NeurIPS 2025,
        Theorem 1.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import optimal_step_size
+    >>> [round(optimal_step_size(n=n, p=0.2, sigma=1.0, d=10), 4) for n in (50, 500)]
+    [0.0307, 0.0047]
     """
     n, p, sigma = _check_problem(n, p, sigma)
     d = check_int("d", d, minimum=1)
@@ -78,6 +84,12 @@ def one_layer_optimal_loss(n: int, p: float, sigma: float, d: int) -> float:
     ------
     ValueError, TypeError
         For an argument out of range; the message names it.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import one_layer_optimal_loss
+    >>> [round(one_layer_optimal_loss(n=n, p=0.2, sigma=1.0, d=10), 3) for n in (10, 100, 1000)]
+    [0.88, 0.62, 0.515]
     """
     return 1.0 - n * p * optimal_step_size(n, p, sigma, d)
 
@@ -106,6 +118,15 @@ def one_layer_loss(W: Any, *, n: int, p: float, sigma: float) -> Any:
     ------
     ValueError, TypeError
         For an argument out of range or of the wrong shape; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.icl import one_layer_loss, one_layer_optimal_loss, optimal_step_size
+    >>> c = optimal_step_size(n=50, p=0.2, sigma=1.0, d=10)
+    >>> loss = one_layer_loss(c * np.eye(10), n=50, p=0.2, sigma=1.0)
+    >>> bool(np.isclose(loss, one_layer_optimal_loss(n=50, p=0.2, sigma=1.0, d=10)))
+    True
     """
     n, p, sigma = _check_problem(n, p, sigma)
     W = _check_shape("W", W, 2)
@@ -146,6 +167,16 @@ def one_layer_attention_loss(Wb: Any, w1: Any, h1: Any, h0: Any, *, n: int, p: f
     ------
     ValueError, TypeError
         For an argument out of range or of the wrong shape; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.icl import one_layer_attention_loss, one_layer_loss
+    >>> W, zero = 0.02 * np.eye(5), np.zeros(5)
+    >>> setting = {"n": 50, "p": 0.2, "sigma": 1.0}
+    >>> loss = one_layer_attention_loss(W, zero, zero, 1.0, **setting)
+    >>> bool(np.isclose(loss, one_layer_loss(W, **setting)))
+    True
     """
     n, p, sigma = _check_problem(n, p, sigma)
     Wb = _check_shape("Wb", Wb, 2)

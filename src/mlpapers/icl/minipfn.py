@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, log_expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -31,8 +31,16 @@ class MiniPFNClassifier(ClassifierMixin, BaseEstimator):
 
     ``fit`` only stores the context. For two classes every ensemble member permutes the features (with more
     than 16 it takes a random 16 of them) and may swap the classes; logits are averaged and
-    :math:`P(y = +1 \mid x) = 1 / (1 + e^{-\mathrm{logit}})`. More classes are one against the rest,
-    renormalised. Features are standardised by the context rows alone and clipped to +-5.
+    :math:`P(y = +1 \mid x) = 1 / (1 + e^{-\mathrm{logit}})`. Features are standardised by the context rows
+    alone and clipped to +-5.
+
+    More classes are one against the rest, renormalised; then the share of a query's two most probable classes
+    a, b is divided anew, since a class that lies between two others is hard to tell from their union:
+
+    .. math:: \log \frac{P_b}{P_a} = \frac12 \Bigl( \log \frac{P^{rest}_b}{P^{rest}_a} +
+              \mathrm{logit}_{ab} \Bigr)
+
+    with the logit of a context that holds the rows of a and b alone.
 
     Parameters
     ----------
@@ -61,6 +69,9 @@ class MiniPFNClassifier(ClassifierMixin, BaseEstimator):
     Notes
     -----
     The prior has 2 to 16 features and 6 to 64 context rows; far outside, predictions deteriorate.
+
+    With more than two classes, probabilities are not continuous where the second and the third class change
+    places.
 
     Examples
     --------
@@ -159,12 +170,25 @@ class MiniPFNClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, order="C", reset=False)
-        C = len(self.classes_)
-        if C == 2:
-            positive = expit(self._logits(X, 2.0 * self.label_distributions_[:, 1:] - 1.0))[:, 0]
+        L, rows = self.label_distributions_, self.context_
+        if len(self.classes_) == 2:
+            positive = expit(self._logits(X, rows, 2.0 * L[:, 1:] - 1.0))[:, 0]
             return np.column_stack([1.0 - positive, positive])
-        one_vs_rest = expit(self._logits(X, 2.0 * self.label_distributions_ - 1.0))
-        return one_vs_rest / one_vs_rest.sum(axis=1, keepdims=True)
+        one_vs_rest = log_expit(self._logits(X, rows, 2.0 * L - 1.0))
+        P = np.exp(one_vs_rest)
+        pairs = np.sort(np.argsort(-P, axis=1, kind="stable")[:, :2], axis=1)
+        for a, b in np.unique(pairs, axis=0):
+            share = L[:, a] + L[:, b]
+            known = share > 0.5
+            if not known.any():
+                continue
+            asked = np.flatnonzero((pairs == (a, b)).all(axis=1))
+            s = (L[known, b] - L[known, a]) / share[known]
+            direct = self._logits(X[asked], rows[known], s[:, None])[:, 0]
+            part = expit(0.5 * (direct + one_vs_rest[asked, b] - one_vs_rest[asked, a]))
+            both = P[asked, a] + P[asked, b]
+            P[asked, a], P[asked, b] = both * (1.0 - part), both * part
+        return np.asarray(P / P.sum(axis=1, keepdims=True))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class of every row.
@@ -198,16 +222,15 @@ class MiniPFNClassifier(ClassifierMixin, BaseEstimator):
         self._members, self._flips = np.array(members), flips
         return self
 
-    def _logits(self, X: Array, s: Array) -> Array:
-        """Return logits (q, targets) for soft labels (n, targets) in [-1, 1], averaged over members."""
+    def _logits(self, X: Array, known: Array, s: Array) -> Array:
+        """Return logits (q, targets), given known rows (n, d) and their labels s (n, targets) in [-1, 1]."""
         import torch
 
         from mlpapers.icl._network import pad_features
 
         device = _device(self.device)
         network = _network(_checkpoint_key(self.checkpoint), device)
-        centre = self.context_.mean(axis=0)
-        spread = self.context_.std(axis=0) + 1e-6
+        centre, spread = known.mean(axis=0), known.std(axis=0) + 1e-6
 
         def rows(X: Array) -> torch.Tensor:
             scores = np.clip((X - centre) / spread, -5.0, 5.0)
@@ -217,7 +240,7 @@ class MiniPFNClassifier(ClassifierMixin, BaseEstimator):
         flips = self._flips[:, None]
         logits = np.empty((len(X), s.shape[1]))
         with torch.inference_mode():
-            context = rows(self.context_)
+            context = rows(known)
             for target in range(s.shape[1]):
                 labels = torch.from_numpy((flips * s[:, target]).astype(np.float32)).to(device)
                 memory = network.read(context, labels)

@@ -184,6 +184,13 @@ def paper_settings() -> dict[str, tuple[TaskMixture, tuple[int, ...]]]:
     ----------
     .. [1] Chang et al., "Provable Benefits of Task-Specific Prompts for In-context Learning", AISTATS 2025,
        figures and the authors' code.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import paper_settings
+    >>> mixture, lengths = paper_settings()["mean0_diag"]
+    >>> mixture.means.shape, len(paper_settings())
+    ((2, 10), 11)
     """
     long, short = (1, 10, 20, 30, 40, 50), (1, 3, 5, 7, 10, 15, 20)
     pairs = {"mean0": (1.4, -0.6), "mean-0.4": (1.0, -1.0)}

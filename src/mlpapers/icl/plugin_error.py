@@ -96,6 +96,12 @@ def spi_error_random(n: int, p: float, sigma: float, d: int) -> float:
     ------
     ValueError, TypeError
         For an argument out of range; the message names it.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import spi_error_random
+    >>> round(spi_error_random(n=50, p=0.2, sigma=1.0, d=10), 4)
+    0.2443
     """
     n, p, sigma, d = _check_problem(n, p, sigma, d)
     counts = np.arange(n + 1)
@@ -191,6 +197,12 @@ def label_value(n: int, p: float, d: int, sigma: float) -> float:
     ------
     ValueError, TypeError
         For an argument out of range; the message names it.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import label_value
+    >>> round(label_value(n=100, p=0.1, d=10, sigma=1.0), 1)
+    44.8
     """
     n, p, sigma, d = _check_problem(n, p, sigma, d)
     return n * (_state_evolution(n / d, p, sigma)[1] - p)

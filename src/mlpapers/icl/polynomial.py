@@ -99,6 +99,15 @@ def evaluate_attention_polynomial(
     ------
     ValueError
         Where `a` and `b` differ in length.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.icl import attention_polynomial, evaluate_attention_polynomial
+    >>> a, b = [0.5, -0.2], [0.3, 0.1]
+    >>> values = evaluate_attention_polynomial([0.0, 1.0, 2.0], a, b)
+    >>> bool(np.allclose(values, np.polynomial.Polynomial(attention_polynomial(a, b))(np.arange(3.0))))
+    True
     """
     gains_x, gains_y, c = _check_gains(a, b, c)
     points = np.asarray(t)
@@ -127,6 +136,12 @@ def attention_degree(L: int) -> int:
     ------
     ValueError
         If L < 1.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import attention_degree
+    >>> [attention_degree(n_layers) for n_layers in (1, 2, 3, 4)]
+    [0, 3, 12, 39]
     """
     return (3 ** check_int("L", L, minimum=1) - 3) // 2
 
@@ -147,6 +162,12 @@ def attention_manifold_dim(L: int) -> int:
     ------
     ValueError
         If L < 1.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import attention_degree, attention_manifold_dim
+    >>> [(attention_manifold_dim(n_layers), attention_degree(n_layers)) for n_layers in (2, 3, 4)]
+    [(3, 3), (5, 12), (7, 39)]
     """
     return 2 * check_int("L", L, minimum=1) - 1
 
@@ -173,6 +194,12 @@ def jacobian_rank(a: Sequence[float], b: Sequence[float], c: float = 1.0, *, tol
     ------
     ValueError
         Where `a` and `b` differ in length or `tol` is not positive.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import jacobian_rank
+    >>> jacobian_rank([0.5, -0.2], [0.3, 0.1])
+    5
     """
     gains_x, gains_y, c = _check_gains(a, b, c)
     tol = check_real("tol", tol, low=0.0, closed="neither")
@@ -212,6 +239,13 @@ def factor_label_polynomial(coef: ArrayLike, *, tol: float = 1e-8) -> tuple[floa
     ------
     ValueError
         If P(0) = 0 or P has complex roots.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import factor_label_polynomial
+    >>> c, c_l = factor_label_polynomial([2.0, 3.0, 1.0])
+    >>> round(c, 6), c_l.round(6).tolist()
+    (2.0, [0.5, 1.0])
     """
     given = _check_coef(coef)
     if given[0] == 0.0:
@@ -246,6 +280,12 @@ def is_label_expressible(coef: ArrayLike, n_layers: int, *, tol: float = 1e-8) -
     ------
     ValueError
         Where `coef` is not a finite sequence or L < 1.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import is_label_expressible
+    >>> is_label_expressible([2.0, 3.0, 1.0], n_layers=3), is_label_expressible([1.0, 0.0, 1.0], n_layers=3)
+    (True, False)
     """
     given = _check_coef(coef)
     if len(given) > check_int("n_layers", n_layers, minimum=1):

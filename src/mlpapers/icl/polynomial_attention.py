@@ -30,6 +30,16 @@ class PolynomialAttention(nn.Module):
     -----
     Gains start at a = 0.1 and b = -0.3, divided by L - 1 where they are looped: X'X/n to a high power
     explodes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mlpapers.icl import PolynomialAttention
+    >>> model = PolynomialAttention(n_layers=3)
+    >>> [name for name, _ in model.named_parameters()]
+    ['a', 'b', 'c']
+    >>> model.polynomial(torch.tensor([0.0])).tolist()
+    [1.0]
     """
 
     def __init__(

@@ -39,6 +39,15 @@ class PolynomialClassifier(LinearClassifier):
     Notes
     -----
     Every factor costs one product X'(Xv): O(K n d) time for degree K, and no Gram matrix.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import PolynomialClassifier, make_semisupervised_gmm
+    >>> X, y, y_true, _ = make_semisupervised_gmm(500, 10, n_labeled=10, random_state=0)
+    >>> for coef in ([1.0], [0.0, 0.0, 1.0]):
+    ...     print(coef, round(PolynomialClassifier(coef).fit(X, y).score(X, y_true), 2))
+    [1.0] 0.85
+    [0.0, 0.0, 1.0] 0.86
     """
 
     def __init__(

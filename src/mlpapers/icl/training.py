@@ -73,6 +73,16 @@ def train_icl(
         For an argument out of range; the message names it.
     FloatingPointError
         Where every run ends with a loss that is not finite.
+
+    Examples
+    --------
+    >>> from mlpapers.icl import PolynomialAttention, sample_gmm_prompts, train_icl
+    >>> def sampler(batch_size, random_state):
+    ...     return sample_gmm_prompts(batch_size, 20, 3, random_state=random_state, as_torch=True)
+    >>> model = PolynomialAttention(2).double()
+    >>> result = train_icl(model, sampler, n_steps=50, batch_size=64, lr=0.05, random_state=0)
+    >>> bool(result.best_loss < result.losses[0])
+    True
     """
     check_choice("loss", loss, ("squared", "logistic"))
     n_steps = check_int("n_steps", n_steps, minimum=1)

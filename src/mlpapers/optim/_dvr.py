@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpapers.optim._directions import Block, CoordinateBlock, FrameBlock
 from mlpapers.optim._estimators import Estimator
+from mlpapers.optim._ledger import ErrorLedger
 from mlpapers.optim._oracle import Probe
 from mlpapers.optim._run import Run
 
@@ -24,6 +26,16 @@ _LEAST_DISTANCE = 0.05
 
 class Increment:
     """What one batch of pairs said: the change of the gradient, and what comes free with it.
+
+    Parameters
+    ----------
+    run : Run
+    x_old : ndarray of shape (d,)
+    b : int
+        Pairs wanted.
+    v : ndarray of shape (d,), optional
+        A gradient estimate, around which `variance` is taken; without one, or with random directions, it
+        contains how much the components of the gradient differ.
 
     Attributes
     ----------
@@ -43,7 +55,7 @@ class Increment:
         The functions drawn.
     """
 
-    def __init__(self, run: Run, x_old: Array, b: int) -> None:
+    def __init__(self, run: Run, x_old: Array, b: int, v: Array | None = None) -> None:
         g = run.settings.directions_per_sample
         m = max(1, -(-b // g))
         probe, old = run.probe(run.x), run.probe(x_old)
@@ -70,7 +82,9 @@ class Increment:
             return
         block.add(self.change, change * (scale / self.size))
         self.spread = scale * float(np.mean(change * change))
-        self.variance = scale * float(np.var(new))
+        stratified = isinstance(block, CoordinateBlock | FrameBlock)
+        rest = new - block.dots(v) if stratified and v is not None else new - np.mean(new)
+        self.variance = scale * float(np.mean(rest * rest))
         self.noise = scale * _within(run, block, change)
         self.noise_here = scale * _within(run, block, new)
         self._mean_here(run, block, new, scale)
@@ -95,8 +109,12 @@ def _within(run: Run, block: Block, values: Array) -> float:
     return float(np.sum((values - means[block.k]) ** 2)) / (size - span)
 
 
-def refresh_memory(run: Run, probe: Probe, v: Array, l: int, m: int, memory: str) -> tuple[Array, Array, int]:
-    """Ask l directions of m functions; return the memory, the estimate for the LMO, and l as used.
+def refresh_memory(
+    run: Run, probe: Probe, v: Array, l: int, m: int, memory: str
+) -> tuple[Array, Array, Block | None]:
+    """Ask l directions of m functions; return the memory, the estimate for the LMO, and the directions asked.
+
+    Where the budget does not reach for l directions they are fewer, and None where it reaches for none.
 
     "project" replaces the components; "average" moves towards them; "unbiased" adds the whole innovation to
     what the LMO sees while the memory is averaged.
@@ -107,7 +125,7 @@ def refresh_memory(run: Run, probe: Probe, v: Array, l: int, m: int, memory: str
     if fixed + l * per_direction > run.oracle.remaining:
         l, run.shrunk = int((run.oracle.remaining - fixed) // per_direction), True
         if l < 1:
-            return v, v, 0
+            return v, v, None
     block = run.directions.refresh(l)
     delta, _ = probe.means(block, rows)
     v, innovation = v.copy(), delta - block.dots(v)
@@ -116,14 +134,14 @@ def refresh_memory(run: Run, probe: Probe, v: Array, l: int, m: int, memory: str
             U = block.U  # type: ignore[attr-defined]
             innovation = np.linalg.pinv(U @ U.T) @ innovation
         block.add(v, innovation)
-        return v, v, l
+        return v, v, block
     # The factor of least expected error: a frame's directions are orthogonal, random ones only on average.
     damping = {"gaussian": run.d + 1.0 + l, "sphere": (run.d + l - 1.0) / run.d}.get(run.directions.kind, 1.0)
     seen = v.copy()
     # E[u u'] is I for Gaussian and I/d for unit directions.
     block.add(seen, innovation * (run.directions.scale / l))
     block.add(v, innovation / damping)
-    return v, (seen if memory == "unbiased" else v), l
+    return v, (seen if memory == "unbiased" else v), block
 
 
 class FixedDVR(Estimator):
@@ -159,7 +177,8 @@ class FixedDVR(Estimator):
         count = self._refreshes(rho, l)
         if count:
             m = self._functions()
-            self.v, v, count = refresh_memory(run, run.probe(run.x), self.v, count, m, s.memory)
+            self.v, v, asked = refresh_memory(run, run.probe(run.x), self.v, count, m, s.memory)
+            count = 0 if asked is None else len(asked)
             run.n_full_gradients += m == run.n and count == run.directions.span
         self.rho, self.stage = rho, "refresh" if count else "increment"
         self.x_old = run.x
@@ -200,8 +219,8 @@ class FixedDVR(Estimator):
 class AdaptiveDVR(Estimator):
     """The variance ledger: V, sigma2, delta2 and Cf from queries already made decide what is asked next.
 
-    The accuracy asked for is that at which the estimate's error in <v, x - s> stays below half of the
-    curvature term gamma Cf, which the step pays anyway. It is never derived from the estimated gap, which
+    The accuracy asked for is that at which the estimate's error in <v, x - s> stays below about a third of
+    the curvature term gamma Cf, which the step pays anyway. It is never derived from the estimated gap, which
     noise inflates.
     """
 
@@ -214,6 +233,7 @@ class AdaptiveDVR(Estimator):
         self.Cf = math.nan
         self.Cf_top = 0.0
         self.credit = 0.0
+        self.ledger = ErrorLedger(run.directions.span)
 
     @property
     def least_cost(self) -> int:
@@ -225,6 +245,7 @@ class AdaptiveDVR(Estimator):
             self._start()
         else:
             self._next()
+        self.V = self.ledger.total
         self.x_old = run.x
         return self.v
 
@@ -232,6 +253,7 @@ class AdaptiveDVR(Estimator):
         run = self.run
         if run.settings.init == "zero":
             self.start()
+            self.ledger.reset(math.inf)
             self.V, self.stage = math.inf, "start"
             return
         m = run.n if run.settings.init == "full" else min(run.n, run.settings.m0)
@@ -245,7 +267,7 @@ class AdaptiveDVR(Estimator):
         Cf = self.Cf if not math.isnan(self.Cf) else max(run.first_gap, 0.0)
         Cf = max(Cf, _LEAST_CURVATURE * self.Cf_top)
         distance = max(run.distance, _LEAST_DISTANCE * run.D, np.finfo(float).tiny)
-        c, kappa = s.option("c", 1.0), s.option("kappa", 2.0)
+        c, kappa = s.option("c", 0.7), s.option("kappa", 2.0)
         accuracy = run.directions.span * (c * self.gamma() * Cf / (kappa * distance)) ** 2
         return max(accuracy, 2e-6 * self.sigma2 / run.n, np.finfo(float).tiny)
 
@@ -261,18 +283,20 @@ class AdaptiveDVR(Estimator):
             change = self.delta2 * move
             rho = math.sqrt(2.0 * change / (eta2 * max(min(run.n, wanted), 1.0)))
             rho = min(max(rho, 1e-3), 1.0)
-            if 4.0 * eta2 < self.V:
+            if eta2 < self.V:
                 rho = max(rho, 1.0 - eta2 / self.V)
             b = max(span, math.ceil(min(span * change / (2.0 * rho * eta2), 4.0 * run.n * span)))
         self.rho = rho
         if rho > 0.6 or (4 * b > run.n * span and not math.isnan(self.delta2)):
-            self._fresh(min(run.n, max(1, math.ceil(wanted))))
+            # m functions without replacement leave sigma2 (1/m - 1/n); all of them serve for much longer.
+            m = run.n if wanted >= run.n else math.ceil(wanted / (1.0 + wanted / run.n))
+            self._fresh(max(1, m))
             return
         if wanted < run.n:
             b = max(b, math.ceil(rho * span * self.sigma2 / eta2))
-        increment = Increment(run, self.x_old, b)  # type: ignore[arg-type]
+        increment = Increment(run, self.x_old, b, self.v)  # type: ignore[arg-type]
         self.batch = increment.size
-        self.V += increment.spread * span / max(increment.size, 1)
+        self.ledger.grow(increment.spread * span / max(increment.size, 1))
         if move > 0.0:
             self.delta2 = self._mix(self.delta2, increment.spread / move, 0.3)
         self.v = self.v + increment.change
@@ -291,18 +315,15 @@ class AdaptiveDVR(Estimator):
         self.v, variance = run.full(run.probe(run.x), m)
         if not math.isnan(variance):
             self.sigma2 = variance
-        self.V = self.sigma2 * max(1.0 / m - 1.0 / run.n, 0.0)
+        self.ledger.reset(self.sigma2 * max(1.0 / m - 1.0 / run.n, 0.0))
         self.rho, self.batch, self.stage = 1.0, m, "fresh"
 
     def _filter(self, increment: Increment) -> None:
         """Mix in the gradient that the same pairs estimate, with the Kalman gain."""
         span = self.run.directions.span
         self.sigma2 = 0.8 * self.sigma2 + 0.2 * increment.variance
-        R = span * self.sigma2 / max(increment.size, 1)
-        if self.V + R > 0.0:
-            k = self.V / (self.V + R)
-            self.v = self.v + k * (increment.here - self.v)
-            self.V = k * R
+        k = self.ledger.mix(span * self.sigma2 / max(increment.size, 1))
+        self.v = self.v + k * (increment.here - self.v)
         self.stage = "stochastic"
 
     def _refresh(self, rho: float) -> None:
@@ -315,10 +336,18 @@ class AdaptiveDVR(Estimator):
             return
         self.credit -= count
         old = self.v
-        self.v, _, count = refresh_memory(run, run.probe(run.x), old, count, run.n, "project")
-        if count:
-            error = span / count * float(np.sum((self.v - old) ** 2))
-            self.V = (0.8 * self.V + 0.2 * error) * (1.0 - count / span)
+        self.v, _, asked = refresh_memory(run, run.probe(run.x), old, count, run.n, "project")
+        if asked is not None:
+            self.ledger.refresh(asked, float(np.sum((self.v - old) ** 2)))
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {**super().state(), "errors": self.ledger.errors}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        super().restore(state)
+        self.ledger.errors = np.asarray(state["errors"])
 
     def _learn_curvature(self, rows: Ints) -> None:
         r"""Take in the curvature of the drawn functions along the last move, from the middle of the move.

@@ -29,18 +29,34 @@ _SOLVERS = ("auto", "dvr", "fd", "fzfw", "fcgs", "acc_szofw", "acc_szofw_star", 
 class LinearFW(BaseEstimator):
     """What the estimators share: inputs, the finite sum, the solver."""
 
-    radius: float
-    solver: str
-    max_queries: Any
-    fit_intercept: bool
-    random_state: Any
-    n_jobs: int | None
-    verbose: int
     coef_: Array
     intercept_: Any
     result_: FWResult
     n_features_in_: int
     n_iter_: int
+
+    def __init__(
+        self,
+        radius: float = 1.0,
+        solver: str = "auto",
+        max_queries: Any = "auto",
+        fit_intercept: bool = True,
+        *,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.radius = radius
+        self.solver = solver
+        self.max_queries = max_queries
+        self.fit_intercept = fit_intercept
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def _loss(self) -> Loss:
+        """Return the loss, its parameters checked."""
+        raise NotImplementedError
 
     def _check_parameters(self) -> None:
         check_real("radius", self.radius, low=0.0, closed="neither")

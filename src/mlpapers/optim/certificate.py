@@ -88,6 +88,17 @@ def gap_certificate(
     ------
     ValueError
         For a point of wrong length or outside the set, or bad options.
+
+    Examples
+    --------
+    >>> from mlpapers.optim import L2Ball, gap_certificate
+    >>> def fun(x):
+    ...     return float(((x - 0.1) ** 2).sum())
+    >>> for x in ([0.1, 0.1], [0.5, 0.1]):
+    ...     certificate = gap_certificate(fun, x, L2Ball(1.0), lipschitz=2.0)
+    ...     print(x, round(certificate.upper, 3), certificate.n_queries)
+    [0.1, 0.1] 0.0 3
+    [0.5, 0.1] 1.2 3
     """
     check_choice("mode", mode, ("full", "sampled"))
     confidence = check_real("confidence", confidence, low=0.0, high=1.0, closed="neither")

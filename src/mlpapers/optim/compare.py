@@ -135,6 +135,15 @@ def compare_solvers(
     ------
     ValueError
         Where there is no method or no random state.
+
+    Examples
+    --------
+    >>> from mlpapers.optim import L1Ball, LinearFiniteSum, compare_solvers, make_sparse_logistic
+    >>> A, y, _ = make_sparse_logistic(50, 10, random_state=0)
+    >>> loss = LinearFiniteSum(A, y, "logistic")
+    >>> comparison = compare_solvers(loss, None, L1Ball(5.0), ["fd", "sfw"], 6000, random_states=[0, 1])
+    >>> comparison.to_frame().groupby("method")["fun"].mean().round(2).to_dict()
+    {'fd': 0.22, 'sfw': 0.22}
     """
     settings: dict[str, dict[str, Any]] = (
         {name: dict(arguments) for name, arguments in methods.items()}

@@ -85,6 +85,13 @@ def make_outlier_classification(
     A : ndarray of shape (n, d)
     y : ndarray of shape (n,)
     w : ndarray of shape (d,), the truth
+
+    Examples
+    --------
+    >>> from mlpapers.optim import make_outlier_classification
+    >>> A, y, w = make_outlier_classification(1000, 20, outliers=0.15, random_state=0)
+    >>> float((abs(y - A @ w) > 0.3).mean().round(2))
+    0.15
     """
     n, d = check_int("n", n, minimum=1), check_int("d", d, minimum=1)
     outliers = check_real("outliers", outliers, low=0.0, high=1.0)

@@ -75,6 +75,16 @@ class QuadraticFiniteSum(SeparableFiniteSum):
         Curvatures.
     b : array of shape (n, d)
         Minimisers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.optim import L2Ball, QuadraticFiniteSum, minimize_fw_zo
+    >>> fun = QuadraticFiniteSum(np.ones((4, 2)), [[0.5, 0.0], [0.0, 0.3], [0.5, 0.0], [0.0, 0.3]])
+    >>> unit = L2Ball(1.0)
+    >>> result = minimize_fw_zo(fun, [0.0, 0.0], unit, method="auto", max_queries=4000, random_state=0)
+    >>> result.x.round(4).tolist()
+    [0.25, 0.15]
     """
 
     def term(self, r: Array) -> Array:

@@ -66,6 +66,12 @@ def walk_api(root: str = "mlpapers") -> Iterator[PublicObject]:
     Yields
     ------
     PublicObject
+
+    Examples
+    --------
+    >>> from mlpapers.testing import walk_api
+    >>> [item.name for item in walk_api("mlpapers.datasets")][1:4]
+    ['fetch_looptabfm_benchmark', 'load_adult', 'load_cifar10']
     """
     found: list[PublicObject] = []
     for package in public_packages(root):

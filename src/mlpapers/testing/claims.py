@@ -59,6 +59,16 @@ def check_claim(claim: Claim, scale: Scale = "quick", seed: int = 0) -> Evidence
     ------
     ClaimFailure
         If the claim does not hold.
+
+    Examples
+    --------
+    >>> import mlpapers
+    >>> from mlpapers.testing import check_claim
+    >>> [paper] = [paper for paper in mlpapers.papers() if paper.key == "selective-attention"]
+    >>> [claim] = [claim for claim in paper.claims if claim.id == "selective-attention/a-bound"]
+    >>> evidence = check_claim(claim)
+    >>> evidence.holds
+    True
     """
     evidence = claim.run(scale, seed)
     if evidence.figure is not None:

@@ -27,6 +27,12 @@ def all_estimators(root: str = "mlpapers") -> list[tuple[str, type[BaseEstimator
     Returns
     -------
     estimators : list of (name, class)
+
+    Examples
+    --------
+    >>> from mlpapers.testing import all_estimators
+    >>> [kind.__name__ for _, kind in all_estimators("mlpapers.valuation")][:3]
+    ['AsymmetricShapley', 'BetaShapley', 'DataBanzhaf']
     """
     return sorted(
         (item.qualified_name, item.value)
@@ -71,6 +77,15 @@ def contract_checks(source: type[BaseEstimator] | BaseEstimator, **given: Any) -
     Returns
     -------
     checks : list of ContractCheck
+
+    Examples
+    --------
+    >>> from mlpapers.testing import contract_checks
+    >>> from mlpapers.valuation import KNNShapley
+    >>> checks = contract_checks(KNNShapley)
+    >>> [check.name for check in checks][:3]
+    ['constructor', 'params', 'attributes']
+    >>> checks[0]()
     """
     try:
         example = make_example(source, **given)
@@ -114,6 +129,12 @@ def check_estimator_contract(
     ------
     AssertionError
         Lists every clause that is broken.
+
+    Examples
+    --------
+    >>> from mlpapers.testing import check_estimator_contract
+    >>> from mlpapers.valuation import KNNShapley
+    >>> check_estimator_contract(KNNShapley(n_neighbors=3))
     """
     expected = dict(expected_failures or {})
     failures = {}

@@ -100,6 +100,16 @@ def make_example(source: type[BaseEstimator] | BaseEstimator, **given: Any) -> E
     ------
     TypeError
         If no instance or no arguments can be made; the message says what is missing.
+
+    Examples
+    --------
+    >>> from mlpapers.testing import make_example
+    >>> from mlpapers.valuation import KNNShapley
+    >>> example = make_example(KNNShapley)
+    >>> example.method, sorted(example.arguments)
+    ('fit', ['X', 'X_val', 'y', 'y_val'])
+    >>> example.run(example.new(n_neighbors=1)).n_neighbors
+    1
     """
     kind = source if isinstance(source, type) else type(source)
     recipe = {**_recipe(kind), **{key: value for key, value in given.items() if value is not None}}

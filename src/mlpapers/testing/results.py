@@ -31,6 +31,13 @@ def check_result(result: Result) -> None:
     ------
     AssertionError
         With the promise that is broken.
+
+    Examples
+    --------
+    >>> from mlpapers.testing import check_result
+    >>> from mlpapers.valuation import KNNShapley
+    >>> valuer = KNNShapley(n_neighbors=1).fit([[0.0], [1.0]], [0, 1], [[0.1]], [0])
+    >>> check_result(valuer.result_)
     """
     require(isinstance(result, Result), f"{type(result).__name__} does not derive from mlpapers.core.Result")
     _check_declaration(result)

@@ -108,6 +108,14 @@ def find_vocabulary_violations(
     Returns
     -------
     violations : list of str
+
+    Examples
+    --------
+    >>> from mlpapers.testing import PublicObject
+    >>> def fit(X, labels):
+    ...     pass
+    >>> find_vocabulary_violations(objects=[PublicObject("mine", "fit", fit)])
+    ['fit.labels: call it y']
     """
     found: dict[str, str] = {}
     for item in walk_api() if objects is None else objects:

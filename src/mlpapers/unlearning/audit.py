@@ -221,6 +221,17 @@ def audit_estimator(
     ------
     ValueError, TypeError
         If `est` is not as described or an argument is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.unlearning import DVWUClassifier
+    >>> X = np.random.default_rng(0).normal(size=(60, 2)) / 5
+    >>> y = (X[:, 0] > 0).astype(int)
+    >>> model = DVWUClassifier(epsilon=1.0, delta=1e-3, alpha=1.0, random_state=0)
+    >>> audit = audit_estimator(model, X, y, indices=[0, 1], n_runs=200, random_state=0)
+    >>> audit.epsilon_lower <= model.epsilon
+    True
     """
     for name in ("fit", "unlearn", "get_params"):
         if not hasattr(est, name):

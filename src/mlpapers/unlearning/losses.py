@@ -49,7 +49,7 @@ _PSEUDO_HUBER_L3 = 1.5 * 1.25**-2.5
 class LossConstants(Mapping[str, Constants]):
     """The constants (L1, L2, L3, c) of each loss by name, read-only.
 
-    Those of "pseudo_huber" and "smooth_hinge" are for scale 1; :func:`make_loss` has them for every scale.
+    Those of "pseudo_huber" and "smooth_hinge" are for scale 1.
     """
 
     def __init__(self, table: dict[str, Constants]) -> None:

@@ -130,6 +130,18 @@ def register_value_function(name: str, fn: ValueFunction) -> None:
         If `name` is empty or taken by another function.
     TypeError
         If `fn` is not callable.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.unlearning import DVWUClassifier
+    >>> def central(X, y, X_val, y_val):
+    ...     return -np.linalg.norm(X - X.mean(axis=0), axis=1)
+    >>> register_value_function("central", central)
+    >>> X = np.array([[0.1], [0.2], [0.3], [0.9]])
+    >>> model = DVWUClassifier(value_function="central", random_state=0).fit(X, [0, 1, 0, 1])
+    >>> int(model.data_values_.argmin())
+    3
     """
     if not name:
         raise ValueError(f"name must be a non-empty string; got {name!r}")

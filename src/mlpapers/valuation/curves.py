@@ -118,6 +118,23 @@ def point_addition_curve(
     ------
     ValueError, TypeError
         If an argument is not as described.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from mlpapers.valuation import KNNShapley
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(400, 2))
+    >>> y = (X[:, 0] > 0).astype(int)
+    >>> bought = np.where(rng.random(100) < 0.4, 1 - y[:100], y[:100])
+    >>> valuer = KNNShapley().fit(X[:100], bought, X[100:200], y[100:200])
+    >>> pool, test = (X[:100], bought), (X[200:], y[200:])
+    >>> for order in ("high", "low"):
+    ...     curve = point_addition_curve(valuer, LogisticRegression(), *pool, *test, order=order)
+    ...     print(order, round(curve.auc, 1))
+    high 0.9
+    low 0.3
     """
     data = (estimator, X, y, X_test, y_test, base, scoring)
     return _curve(values, "add", check_choice("order", order, ("high", "low")), steps, *data)
@@ -150,6 +167,24 @@ def point_removal_curve(
     Returns
     -------
     CurveResult
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from mlpapers.valuation import KNNShapley
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(400, 2))
+    >>> y = (X[:, 0] > 0).astype(int)
+    >>> bought = np.where(rng.random(100) < 0.4, 1 - y[:100], y[:100])
+    >>> valuer = KNNShapley().fit(X[:100], bought, X[100:200], y[100:200])
+    >>> pool, test = (X[:100], bought), (X[200:], y[200:])
+    >>> curve = point_removal_curve(valuer, LogisticRegression(), *pool, *test, order="low", steps=2)
+    >>> curve.to_frame().round(1)
+       fraction  score
+    0       0.0    1.0
+    1       0.5    1.0
+    2       1.0    0.5
     """
     data = (estimator, X, y, X_test, y_test, base, scoring)
     return _curve(values, "remove", check_choice("order", order, ("high", "low")), steps, *data)
@@ -201,6 +236,23 @@ def intervention_curves(
     ----------
     .. [1] Zheng, Chang, Jia, Tan, "Towards Data Valuation via Asymmetric Data Shapley", arXiv 2411.00388,
        Figure 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from mlpapers.valuation import KNNShapley
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(500, 2))
+    >>> y = (X[:, 0] > 0).astype(int)
+    >>> bought = np.where(rng.random(100) < 0.4, 1 - y[:100], y[:100])
+    >>> values = KNNShapley().fit(X[:100], bought, X[100:200], y[100:200])
+    >>> base, test = (X[200:210], y[200:210]), (X[210:], y[210:])
+    >>> curves = intervention_curves(
+    ...     values, LogisticRegression(), *base, X[:100], bought, *test, fractions=[0.0, 0.4]
+    ... )
+    >>> {name: round(float(scores[1]), 1) for name, scores in curves.items()}
+    {'remove_low': 1.1, 'remove_high': 0.0, 'add_low': 0.2, 'add_high': 1.3}
     """
     shares = np.asarray(fractions, dtype=np.float64)
     if shares.ndim != 1 or shares.size == 0 or not ((shares >= 0.0) & (shares <= 1.0)).all():

@@ -161,8 +161,8 @@ class Utility:
         Parameters
         ----------
         incremental : bool, default=True
-            Update the model where that gives the numbers of a refit (see
-            :func:`~mlpapers.valuation.incremental.incremental_scan`) instead of refitting.
+            Update the model instead of refitting it, where that gives the numbers of a refit: least squares
+            and ridge regression, nearest neighbours, Gaussian naive Bayes, nearest centroids.
         """
         updated = incremental_scan(self) if check_bool("incremental", incremental) else None
         return RefitScan(self.evaluate, self.n_players) if updated is None else updated

@@ -35,6 +35,16 @@ class ConstraintSet(ABC):
         Shape of one point where points are matrices.
     is_polytope : bool
         Whether C is the convex hull of finitely many points.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mlpapers.optim.constraints import Box, ConstraintSet, L1Ball
+    >>> sets = [L1Ball(1.0), Box([0.0, 0.0], [1.0, 2.0])]
+    >>> [C.lmo([3.0, -1.0]).tolist() for C in sets if isinstance(C, ConstraintSet)]
+    [[-1.0, 0.0], [0.0, 2.0]]
+    >>> [C.contains([0.5, 0.6]) for C in sets]
+    [False, True]
     """
 
     dim: int | None = None
