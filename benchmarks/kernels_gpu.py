@@ -2,6 +2,8 @@
 
     python benchmarks/kernels_gpu.py correct [--dsl triton cuda] [--jobs 8] [--out FOLDER]
     python benchmarks/kernels_gpu.py speed --path CLONE [--ids 1/40,1/88] [--compile] [--out FOLDER]
+    python benchmarks/kernels_gpu.py speed --path CLONE --level 2 --part 1/6 --compile --warm 12 --out FOLDER
+    python benchmarks/kernels_gpu.py table FOLDER/speed_triton.jsonl ...
 
 Speed: eager, torch.compile and our kernel take turns on the same inputs, the second-level cache is
 overwritten before each call, times are those of events on the stream; printed are medians of paired ratios.
@@ -72,12 +74,46 @@ def warm(job: tuple[str, int, int, str, bool]) -> None:
     )
 
 
+def _wanted(options: argparse.Namespace) -> list[tuple[int, ...]]:
+    """Return the problems to be timed, as (level, number)."""
+    if options.ids:
+        return [tuple(map(int, item.split("/"))) for item in options.ids.split(",")]
+    if options.level is None:
+        return [*PROBLEMS]
+    part, parts = map(int, options.part.split("/"))
+    numbers = [task.problem_id or 0 for task in KernelBench(options.path, level=options.level)]
+    # Neighbours are alike: every part has some of each kind.
+    return [(options.level, number) for number in numbers[part - 1 :: parts]]
+
+
+def table(paths: list[Path]) -> None:
+    """Print the figures of rows that several runs wrote, by level."""
+    rows = {}
+    for path in paths:
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            rows[row["id"]] = row
+    for level in sorted({name.split("/")[0] for name in rows}):
+        mine = [row for name, row in rows.items() if name.startswith(f"{level}/")]
+        right = [row for row in mine if row["ok"]]
+        print(f"level {level}: {len(right)} of {len(mine)} right")
+        for name in ("ours", "compile"):
+            values = [row[name] for row in right if name in row]
+            if values:
+                fast = sum(value >= 1 for value in values) / len(mine)
+                mean = statistics.geometric_mean(values)
+                print(f"  {name:8s} geometric mean {mean:.3f} of {len(values)}, as fast as eager {fast:.2f}")
+        for row in sorted(right, key=lambda row: row["ours"])[:10]:
+            print(f"  slowest {row['id']:6s} {row['ours']:.3f} ({row['eager_ms']:.3f} ms eager)")
+        for row in mine:
+            if not row["ok"]:
+                print(f"  wrong {row['id']} {row.get('gap', '')} {row['error'][-200:]}")
+
+
 def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Time problems of a clone, one after the other, until the time is over; rows are written at once."""
     started = time.perf_counter()
-    wanted = (
-        [tuple(map(int, item.split("/"))) for item in options.ids.split(",")] if options.ids else [*PROBLEMS]
-    )
+    wanted = _wanted(options)
     dsl = options.dsl[0]
     if options.warm:
         jobs = [(options.path, *problem, dsl, options.compile) for problem in wanted]
@@ -123,11 +159,14 @@ def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
 def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("correct", "speed"))
+    parser.add_argument("what", choices=("correct", "speed", "table"))
+    parser.add_argument("rows", nargs="*", type=Path, help="files that table reads")
     parser.add_argument("--dsl", nargs="+", default=["triton", "cuda"])
     parser.add_argument("--jobs", type=int, default=8)
     parser.add_argument("--path")
     parser.add_argument("--ids")
+    parser.add_argument("--level", type=int, help="a whole level instead of claim k7b's problems")
+    parser.add_argument("--part", default="1/1", help="of the level, e.g. 2/6")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--warm", type=int, default=0, help="processes that fill the compilers' caches first")
     parser.add_argument("--rest", action="store_true", help="go on with the rest of level 1, without compile")
@@ -135,6 +174,9 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.what == "table":
+        table(options.rows)
+        return 0
     rows = correct(options) if options.what == "correct" else speed(options)
     if options.out is not None:
         (options.out / f"{options.what}_{'_'.join(options.dsl)}.json").write_text(json.dumps(rows))

@@ -175,7 +175,7 @@ class FakeExaminer:
     raced = 0
     broken_after = None
 
-    def __init__(self, task, *, dsl, backend, settings, random_state):
+    def __init__(self, task, *, dsl, backend, settings, random_state, devices=None):
         self.task, self.settings = task, settings
 
     @staticmethod

@@ -9,7 +9,7 @@ import pytest
 
 from mlpapers.core.requirements import missing_requirement
 from mlpapers.datasets import DataUnavailableError
-from mlpapers.kernels import BenchmarkResult, KernelAgent, KernelBench, mini_bench
+from mlpapers.kernels import BenchmarkResult, KernelAgent, KernelBench, Task, mini_bench
 from mlpapers.kernels.bench import evaluate
 from mlpapers.kernels.bench_tasks import CATEGORIES, category
 
@@ -163,3 +163,15 @@ def test_tasks_run_and_are_not_degenerate(task):
     assert not torch.equal(leaf, again)
     assert np.isfinite(leaf.numpy()).all()
     assert task.constants()
+
+
+@needs_compiler
+def test_modules_with_weights_are_timed_beside_torch_compile():
+    source = PROBLEM.replace("    def forward", "    def __init__(self):\n        super().__init__()\n"
+        "        self.weight = nn.Parameter(torch.rand(8))\n    def forward")  # fmt: skip
+    task = Task.from_source(source.format(expression="x * self.weight"), overrides={"batch": 64})
+    agent = KernelAgent(search="none", time_budget=5, store=":memory:", n_correct=1)
+    (row,) = evaluate(agent, [task], baseline=("eager", "compile")).to_frame().to_dict("records")
+    assert row["ok"]
+    # In units of the eager time of the same row.
+    assert 0 < row["compile_ms"] / row["eager_ms"] < math.inf

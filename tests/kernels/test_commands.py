@@ -11,6 +11,7 @@ from mlpapers.cli import app
 from mlpapers.core.requirements import missing_requirement
 from mlpapers.kernels import BenchmarkResult, KernelResult, doctor
 from mlpapers.kernels.agents.messages import from_json
+from mlpapers.kernels.dsl import get_dsl
 
 needs_compiler = pytest.mark.skipif(bool(missing_requirement("cxx")), reason="needs a C++ compiler")
 
@@ -74,6 +75,91 @@ def test_wrong_usage(folder):
     assert "level1" in run("bench", "--path", folder, status=2).output
     (folder / "no_model.py").write_text("x = 1")
     assert "Model" in run("generate", folder / "no_model.py", status=2).output
+
+
+@needs_compiler
+def test_a_model_behind_a_server_writes_too(folder, monkeypatch):
+    pytest.importorskip("openai")
+    from flaky_server import FlakyServer, Reply
+
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    store = ("--store", folder / "model.sqlite")
+    options = ("--search", "none", "--time-budget", "60", *store, "--json")
+    with FlakyServer([Reply("Kernels are nuts.")]) as server:
+        where = ("--model", "nut", "--base-url", server.url)
+        found = json.loads(run("generate", folder / "task.py", *options, *where, "--max-calls", "3").stdout)
+        assert found["success"]
+        assert found["origin"] == "rules"
+        assert len(server.requests) == 3
+        assert {request["model"] for request in server.requests} == {"nut"}
+        resumed = run("resume", found["run"], *store, *where, "--json")
+        assert json.loads(resumed.stdout)["code"] == found["code"]
+        assert len(server.requests) == 3
+    assert "llm=None" in run("resume", found["run"], *store, status=2).output
+
+
+def test_wrong_usage_of_a_model(folder, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    task = folder / "task.py"
+    assert "OPENAI_API_KEY" in run("generate", task, "--model", "gpt", status=2).output
+    assert "MY_KEY" in run("generate", task, "--model", "gpt", "--api-key-env", "MY_KEY", status=2).output
+    assert "--model" in run("generate", task, "--base-url", "http://localhost:1/v1", status=2).output
+    assert "--model" in run("generate", task, "--max-calls", "3", status=2).output
+    wrong = run("generate", task, "--model", "gpt", "--base-url", "localhost:1", status=2).output
+    assert "http" in wrong
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    assert "mlpapers[llm]" in run("generate", task, "--model", "gpt", status=2).output
+
+
+def test_migrate(folder):
+    """Where a language cannot be used the source is there, the status is 1, and the reason is printed."""
+    task, out = folder / "task.py", folder / "moved.py"
+    status = 0 if cuda_works() else 1
+    moved = run("migrate", task, "--to", "cuda", "-o", out, "--set", "size=20", "--json", status=status)
+    row = json.loads(moved.stdout)
+    assert "__global__ void" in row["code"]
+    assert out.read_text() == row["code"]
+    assert row["success"] == cuda_works()
+    if not cuda_works():
+        assert row["stage"] == "build"
+        assert row["error"].startswith("not run: ")
+    (folder / "foreign.py").write_text("class ModelNew: pass")
+    again = run("migrate", task, "--to", "cuda", "--kernel", folder / "foreign.py", "--json", status=status)
+    assert "__global__ void" in json.loads(again.stdout)["code"]
+
+
+@needs_compiler
+def test_migrate_a_saved_kernel(folder):
+    saved = folder / "saved"
+    options = ("--search", "none", "--time-budget", "0.001", "--store", folder / "m.sqlite")
+    run("generate", folder / "task.py", *options, "-o", saved)
+    moved = run(
+        "migrate", folder / "task.py", "--to", "cpp", "--kernel", saved, "-o", folder / "both", "--json"
+    )
+    assert json.loads(moved.stdout)["success"]
+    assert KernelResult.load(folder / "both").kernel.dsl == "cpp"
+
+
+def test_wrong_usage_of_migrate(folder):
+    task = folder / "task.py"
+    assert "fortran" in run("migrate", task, "--to", "fortran", status=2).output
+    assert "cpu" in run("migrate", task, "--to", "cuda", "--backend", "cpu", status=2).output
+    assert "--to" in run("migrate", task, status=2).output
+    assert (
+        "not a saved result"
+        in run("migrate", task, "--to", "cuda", "--kernel", _json(folder), status=2).output
+    )
+    run("migrate", folder / "missing.py", "--to", "cuda", status=2)
+
+
+def _json(folder):
+    path = folder / "no_result.json"
+    path.write_text("{}")
+    return path
+
+
+def cuda_works():
+    return get_dsl("cuda").available("cuda")[0]
 
 
 @needs_compiler

@@ -13,7 +13,7 @@ class FakeExaminer:
 
     examined = 0
 
-    def __init__(self, task, *, dsl, backend, settings, random_state):
+    def __init__(self, task, *, dsl, backend, settings, random_state, devices=None):
         self.task, self.settings = task, settings
 
     @staticmethod

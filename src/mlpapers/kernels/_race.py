@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mlpapers.kernels.agents.conductor import Event
 from mlpapers.kernels.search.halving import ROUNDS, HalvingOutcome, successive_halving
+from mlpapers.kernels.search.rewriting import rewritten
 from mlpapers.kernels.search.session import STRATEGIES, evolved
 from mlpapers.kernels.search.space import Params
 from mlpapers.kernels.store import code_sha
@@ -62,14 +63,22 @@ def race(session: Session, incumbent: Entry, code: str) -> Event:
     kept = Event("tuned", detail=incumbent.to_json(), subject=code_sha(code))
     # What a model wrote races against what the rules write even where nothing else is searched.
     versus = bool(incumbent.code) and session.agent.who == "both"
-    if not versus and (session.agent.search == "none" or session.agent.n_candidates < 2 or incumbent.code):
+    evolves = session.agent.search in STRATEGIES
+    idle = session.agent.search == "none" or session.agent.n_candidates < 2
+    if not versus and (idle or (incumbent.code and not evolves)):
         return kept
     if not session.time_left():
         return kept
-    if session.agent.search in STRATEGIES and not versus:
+    if incumbent.code and evolves:
+        entries, codes = rewritten(session, incumbent, code)
+    elif evolves:
         entries, codes = evolved(session, incumbent, code)
     else:
-        entries, codes = _field(session, incumbent, code)
+        entries, codes = [incumbent], [code]
+    if versus or not evolves:
+        more = [pair for pair in zip(*_field(session, incumbent, code)) if pair[1] not in codes]
+        entries, codes = [*entries, *(pair[0] for pair in more)], [*codes, *(pair[1] for pair in more)]
+    kept = replace(kept, notes=tuple(session.search_notes))
     if len(entries) < 2:
         return kept
 
@@ -77,7 +86,8 @@ def race(session: Session, incumbent: Entry, code: str) -> Event:
         return session.measured(number, [codes[k] for k in who], runs)
 
     outcome = successive_halving(len(entries), measure, keep=(0,), go_on=session.time_left)
-    return _winner(session, outcome, entries, codes) or kept
+    won = _winner(session, outcome, entries, codes)
+    return kept if won is None else replace(won, notes=kept.notes)
 
 
 def _winner(
@@ -100,9 +110,10 @@ def _winner(
             continue
         if session.verifier.run(session.candidate(entries[index])).ok:
             ms = 1e3 * float(np.median(theirs))
-            session.store.set_knobs(
-                session.bucket(entries[index].design), session.arch, entries[index].params, ms
-            )
+            if not entries[index].code:
+                session.store.set_knobs(
+                    session.bucket(entries[index].design), session.arch, entries[index].params, ms
+                )
             return Event("tuned", detail=entries[index].to_json(), subject=code_sha(codes[index]))
     return None
 

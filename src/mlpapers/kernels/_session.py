@@ -75,12 +75,18 @@ class Session:
         )
         self._coder = Coder(dsl, backend)
         self._examiner = Examiner(
-            task, dsl=dsl, backend=backend, settings=agent.settings(), random_state=seed
+            task,
+            dsl=dsl,
+            backend=backend,
+            settings=agent.settings(),
+            random_state=seed,
+            devices=agent.devices,
         )
         self.verifier = Verifier(self._examiner, store, run_id, self.arch)
         self._given: tuple[Design, ...] | None = None
         self._problem = ""
         self._seed = seed
+        self.search_notes: list[str] = []
 
     @functools.cached_property
     def _spec(self) -> TaskSpec:
@@ -102,6 +108,16 @@ class Session:
             lambda: until - self._clock(), self._seed,
         )  # fmt: skip
         return LanguageAuthor(meter, self._spec, lambda: self.designs, agent.docs, self._seed)
+
+    @property
+    def author(self) -> LanguageAuthor | None:
+        """The language model's part of the run; None where the rules work alone."""
+        return None if self.agent.who == "rules" else self._model
+
+    @staticmethod
+    def entry_of(code: str) -> Entry:
+        """Return the entry of a kernel that the language model wrote."""
+        return Entry(-1, {}, code)
 
     @functools.cached_property
     def arch(self) -> str:

@@ -19,6 +19,7 @@ from mlpapers.kernels.llm.client import as_client
 from mlpapers.kernels.result import KernelResult
 from mlpapers.kernels.store import Store
 from mlpapers.kernels.task import Task
+from mlpapers.kernels.verify.devices import check_devices
 from mlpapers.kernels.verify.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class KernelAgent(BaseEstimator):
     docs : path-like, optional
         A folder with further documents of the languages, see :func:`retrieve`.
     devices : list of str, optional
+        Devices that share the work, such as ``["cuda:0", "cuda:1"]``: candidates are compiled side by side
+        and measured one at a time on each device. By default the first device of the backend.
     budget : Budget, optional
         What a language model may spend in one run.
     n_jobs : int or None
@@ -281,6 +284,7 @@ class KernelAgent(BaseEstimator):
             task=task,
             settings=self.settings(),
             random_state=self._seed(),
+            devices=self.devices,
         )
 
     def resume(self, run_id: str) -> KernelResult:
@@ -368,6 +372,7 @@ class KernelAgent(BaseEstimator):
         self._check_places()
         self.settings()
         dsl, backend = resolve(self.dsl, self.backend)
+        check_devices(self.devices, backend)
         usable, reason = get_dsl(dsl).available(backend)
         if not usable:
             raise DSLUnavailable(f"dsl {dsl!r} cannot be used on {backend!r}: {reason}")
@@ -381,11 +386,6 @@ class KernelAgent(BaseEstimator):
             raise TypeError(f"docs must be a path or None; got {self.docs!r}")
         if self.docs is not None and not os.path.isdir(self.docs):  # noqa: PTH112 - os.fspath kinds too
             raise FileNotFoundError(f"docs names no folder: {os.fspath(self.docs)}")
-        devices = self.devices
-        if devices is not None and not (
-            isinstance(devices, list | tuple) and devices and all(isinstance(item, str) for item in devices)
-        ):
-            raise TypeError(f"devices must be a list of names or None; got {devices!r}")
         if self.budget is not None and not isinstance(self.budget, Budget):
             raise TypeError(f"budget must be a Budget or None; got {self.budget!r}")
 

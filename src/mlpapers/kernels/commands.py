@@ -55,6 +55,24 @@ Library = Annotated[str, typer.Option("--library-ops", help="none, contractions 
 Shapes = Annotated[str, typer.Option("--shape-policy", help="batch, static or dynamic.")]
 StoreFile = Annotated[Path | None, typer.Option("--store", help="Where runs are kept.", show_default=False)]
 Seed = Annotated[int, typer.Option(min=0, help="What all randomness is drawn from.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="A language model that writes kernels too, behind an OpenAI-compatible server.",
+        show_default=False,
+    ),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option("--base-url", metavar="URL", help="The server; OpenAI's without it.", show_default=False),
+]
+KeyName = Annotated[str, typer.Option("--api-key-env", help="The environment variable that holds the key.")]
+Calls = Annotated[
+    int | None,
+    typer.Option("--max-calls", min=1, help="Questions to the model in one run.", show_default=False),
+]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else to stdout.")]
 
 
@@ -73,12 +91,17 @@ def generate(
     library_ops: Library = "contractions",
     shape_policy: Shapes = "batch",
     store: StoreFile = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    api_key_env: KeyName = "OPENAI_API_KEY",
+    max_calls: Calls = None,
     seed: Seed = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Find a kernel for a task."""
     loaded = _task(task, sizes)
     options = {
+        **_model(model, base_url, api_key_env, max_calls),
         "search": search,
         "time_budget": time_budget,
         "library_ops": library_ops,
@@ -250,11 +273,16 @@ def show_doctor(as_json: JsonFlag = False) -> None:
 def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The id of a run.")],
     store: StoreFile = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    api_key_env: KeyName = "OPENAI_API_KEY",
+    max_calls: Calls = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Go on with a run that was interrupted."""
+    """Go on with a run that was interrupted; one with a language model needs it again."""
+    options = _model(model, base_url, api_key_env, max_calls)
     with _usage():
-        result = _agent(store=store).resume(run)
+        result = _agent(store=store, **options).resume(run)
     _finish(result, as_json)
 
 
@@ -291,6 +319,37 @@ def _task(path: Path, sizes: list[str] | None) -> Task:
             raise typer.BadParameter(f"--set {name}: {value!r} is no literal") from None
     with _usage():
         return Task.from_file(path, overrides=overrides)
+
+
+def _model(name: str | None, base_url: str | None, api_key_env: str, max_calls: int | None) -> dict[str, Any]:
+    """Return the agent's parameters about a language model; wrong usage where it cannot be asked at all.
+
+    Without this the run would go on by rules alone, and its trace would tell why: too late for somebody who
+    asked for a model.
+    """
+    import importlib.util
+    import os
+
+    if name is None:
+        if base_url is not None or max_calls is not None:
+            raise typer.BadParameter("--base-url and --max-calls are about a model; give --model NAME")
+        return {}
+    if importlib.util.find_spec("openai") is None:
+        raise typer.BadParameter("--model needs the package openai: pip install 'mlpapers[llm]'")
+    if base_url is not None and not base_url.startswith(("http://", "https://")):
+        raise typer.BadParameter(
+            f"--base-url must be an http address such as http://localhost:8000/v1; got {base_url!r}"
+        )
+    if base_url is None and not os.environ.get(api_key_env):
+        raise typer.BadParameter(
+            f"--model without --base-url asks OpenAI; the variable {api_key_env} must hold the key"
+        )
+    from mlpapers.kernels.llm.budget import Budget
+    from mlpapers.kernels.llm.openai_client import OpenAIClient
+
+    with _usage():
+        client = OpenAIClient(name, base_url, api_key_env)
+        return {"llm": client, "budget": None if max_calls is None else Budget(max_calls=max_calls)}
 
 
 def _agent(**options: Any) -> KernelAgent:

@@ -70,6 +70,13 @@ def doctor() -> DoctorResult:
     Returns
     -------
     result : DoctorResult
+
+    Examples
+    --------
+    >>> from mlpapers.kernels import doctor
+    >>> frame = doctor().to_frame()
+    >>> frame.columns.tolist()
+    ['what', 'ok', 'detail']
     """
     import pandas as pd
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ def migrate(
     settings: Settings | None = None,
     timing: bool = True,
     random_state: Any = None,
+    devices: Sequence[str] | None = None,
 ) -> KernelResult:
     """Render a kernel in another language and examine it.
 
@@ -49,6 +51,8 @@ def migrate(
     timing : bool
         Whether it is timed where it is right.
     random_state : int, Generator or None
+    devices : list of str, optional
+        Devices that share the examination.
 
     Returns
     -------
@@ -104,7 +108,9 @@ def migrate(
     if not usable:
         return replace(result, report=_built(made.code, to, backend, reason))
     settings = settings or Settings()
-    with Examiner(task, dsl=to, backend=backend, settings=settings, random_state=random_state) as examiner:
+    with Examiner(
+        task, dsl=to, backend=backend, settings=settings, random_state=random_state, devices=devices
+    ) as examiner:
         verdict = examiner.examine(made.code, timing=timing)
     found = Kernel(made.code, to, backend, task, dict(made.params), design.sketch.to_text(), made.origin)
     return replace(

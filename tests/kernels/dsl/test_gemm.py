@@ -32,12 +32,57 @@ CASES = {
         ("torch.randn(9, 30)", "torch.randn(30, 11)", "torch.randn(11)"),
         30,
     ),
+    "attention": (
+        "",
+        "return F.scaled_dot_product_attention(x, y, y * 2, is_causal=True)",
+        ("torch.randn(2, 3, 9, 8)", "torch.randn(2, 3, 9, 8)"),
+        9,
+    ),
     "conv1d": ("self.c = nn.Conv1d(4, 5, 3, 2, 2, 2)", "return self.c(x)", ("torch.randn(2, 4, 50)",), 12),
     "conv2d": (
         "self.c = nn.Conv2d(8, 12, (3, 5), (1, 2), (1, 2), groups=4)",
         "return torch.relu(self.c(x))",
         ("torch.randn(3, 8, 17, 21)",),
         30,
+    ),
+    # Rows in several patches, inputs parted by the stride, and more channels than one patch takes.
+    "conv2d stride": (
+        "self.c = nn.Conv2d(3, 16, 11, 4, 2)",
+        "return self.c(x)",
+        ("torch.randn(2, 3, 65, 70)",),
+        363,
+    ),
+    "conv2d dilation": (
+        "self.c = nn.Conv2d(90, 7, 3, padding=4, dilation=3)",
+        "return self.c(x)",
+        ("torch.randn(1, 90, 9, 12)",),
+        810,
+    ),
+    "conv1d long": ("self.c = nn.Conv1d(2, 3, 5)", "return self.c(x)", ("torch.randn(1, 2, 5000)",), 10),
+    "transposed 1d": (
+        "self.c = nn.ConvTranspose1d(3, 5, 4, stride=3, padding=2, dilation=2)",
+        "return self.c(x)",
+        ("torch.randn(2, 3, 40)",),
+        12,
+    ),
+    "transposed 2d": (
+        "self.c = nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, output_padding=1, groups=2)",
+        "return torch.relu(self.c(x))",
+        ("torch.randn(2, 6, 9, 11)",),
+        27,
+    ),
+    # A stride beyond the kernel: some outputs meet no input.
+    "transposed gaps": (
+        "self.c = nn.ConvTranspose2d(3, 4, 2, stride=3)",
+        "return self.c(x)",
+        ("torch.randn(2, 3, 5, 5)",),
+        12,
+    ),
+    "transposed 3d": (
+        "self.c = nn.ConvTranspose3d(3, 4, (3, 5, 2), stride=(2, 1, 3), padding=(1, 2, 0), bias=False)",
+        "return self.c(x)",
+        ("torch.randn(1, 3, 5, 6, 7)",),
+        90,
     ),
     "conv3d": (
         "self.c = nn.Conv3d(3, 17, 3, padding=1, bias=False)",
@@ -81,9 +126,8 @@ def test_own_contractions(name):
 @pytest.mark.parametrize(
     ("constructor", "forward", "inputs"),
     [
-        ("self.c = nn.ConvTranspose2d(4, 5, 3)", "return self.c(x)", ("torch.randn(2, 4, 9, 9)",)),
         ("", "return x @ y", ("torch.randn(4, 5).double()", "torch.randn(5, 6).double()")),
-        ("", "return F.scaled_dot_product_attention(x, x, x)", ("torch.randn(1, 2, 9, 8)",)),
+        ("", "return F.conv1d(x, y)", ("torch.randn(2, 4, 9).double()", "torch.randn(5, 4, 3).double()")),
     ],
 )
 def test_what_has_no_own_form_is_refused(constructor, forward, inputs):

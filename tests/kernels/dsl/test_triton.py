@@ -15,6 +15,7 @@ from mlpapers.kernels.bench_tasks import mini_bench
 from mlpapers.kernels.claims._suite import make_task
 from mlpapers.kernels.dsl import BuildError, get_dsl
 from mlpapers.kernels.dsl.triton.maths import HELPERS, expression, helpers
+from mlpapers.kernels.graph import nest
 from mlpapers.kernels.ops import POINTWISE
 from mlpapers.kernels.synthesis.synthesise import candidate, synthesise
 from mlpapers.kernels.verify import verify
@@ -130,7 +131,39 @@ _CASES = {
               ("torch.randn(30, 40)", "torch.randn(30, 40)"), {}),
     "half": ("return torch.softmax(x, -1)", ("torch.randn(5, 70).to(torch.bfloat16)",), {}),
     "nothing": ("return torch.relu(x)", ("torch.randn(0, 7)",), {}),
+    # Windows whose taps lie side by side in a block, and some that do not.
+    "pool_far": ("return F.avg_pool2d(x, 5)", ("torch.randn(2, 3, 23, 31)",), {}),
+    "pool_far_padded": (
+        "return F.avg_pool2d(x, (3, 6), (2, 5), (1, 3), ceil_mode=True, count_include_pad=False)",
+        ("torch.randn(2, 1, 17, 29)",),
+        {},
+    ),
+    "pool_far_divided": ("return F.avg_pool1d(x, 4, 4) + F.avg_pool1d(x, 4, 4, 1)",
+                         ("torch.randn(2, 3, 64)",), {}),
+    "pool_far_max": (
+        "return F.max_pool2d(x, 3, 4, 1, dilation=2)",
+        ("torch.where(torch.rand(2, 2, 21, 43) > 0.99, float('nan'), torch.randn(2, 2, 21, 43) - 5)",),
+        {},
+    ),
+    "pool_far_3d": ("return F.max_pool3d(x, (2, 1, 5), 5) + F.avg_pool3d(x, (2, 1, 5), 5)",
+                    ("torch.randn(1, 2, 7, 6, 33)",), {}),
+    "pool_near": ("return F.avg_pool2d(x, 3, 2, 1)", ("torch.randn(2, 2, 13, 18)",), {}),
 }  # fmt: skip
+
+# As for a GPU: what is a long row there is short here, so that rows are cut into chunks.
+_DEVICE_CASES = {
+    "batch_norm": (
+        "y = self.b(x); return y, self.b.running_mean, self.b.running_var",
+        ("3 + torch.randn(3, 4, 30, 70)",),
+        "self.b = nn.BatchNorm2d(4)",
+    ),
+    "cross_entropy": (
+        "return F.cross_entropy(x, y)",
+        ("torch.randn(300, 17)", "torch.where(torch.rand(300) > 0.9, -100, torch.randint(0, 17, (300,)))"),
+        "",
+    ),
+    "whole": ("return (x * x).mean(), x.amax()", ("torch.randn(70, 130)",), ""),
+}
 
 _RUN = """
 import json, sys
@@ -156,6 +189,14 @@ def outputs(tmp_path_factory):
         task = make_task(name, "", forward, inputs, HEAD)
         made = candidate(synthesise(task)[0], "triton", "cpu", params)
         given[name] = (made.code, task.build(0)[1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nest, "DEVICE_ROW", 64)
+        patch.setattr(nest, "DEVICE_WHOLE", 64)
+        for name, (forward, inputs, constructor) in _DEVICE_CASES.items():
+            task = make_task(name, constructor, forward, inputs, HEAD)
+            made = candidate(synthesise(task, dsl="triton", backend="cuda")[0], "triton", "cuda")
+            assert "part" in made.code, "no row was cut"
+            given[name] = (made.code, task.build(0)[1])
     torch.save(given, folder / "in.pt")
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(_RUN), folder / "in.pt", folder / "out.pt"],
@@ -166,12 +207,14 @@ def outputs(tmp_path_factory):
 
 
 @interpreted
-@pytest.mark.parametrize("name", _CASES)
+@pytest.mark.parametrize("name", [*_CASES, *_DEVICE_CASES])
 def test_values_in_the_interpreter(outputs, name):
     import torch
 
     inputs, found = outputs
-    module, _ = make_task(name, "", *_CASES[name][:2], HEAD).build(0)
+    constructor = _DEVICE_CASES[name][2] if name in _DEVICE_CASES else ""
+    forward, arguments, _ = {**_CASES, **_DEVICE_CASES}[name]
+    module, _ = make_task(name, constructor, forward, arguments, HEAD).build(0)
     wanted = module(*inputs[name])
     for ours, theirs in zip(
         found[name], [wanted] if isinstance(wanted, torch.Tensor) else wanted, strict=True
@@ -183,6 +226,36 @@ def test_values_in_the_interpreter(outputs, name):
         # Functions of the interpreter are accurate to some units of float32; bf16 rounds to 8 bits.
         unit = 2**-7 if theirs.dtype == torch.bfloat16 else 2e-5
         torch.testing.assert_close(ours, theirs, rtol=unit, atol=unit, equal_nan=True)
+
+
+def test_chunks_fill_a_device_and_their_tiles_fill_the_chunks():
+    """Train-mode batch normalisation at the benchmark's own size: 64 channels share 8192 programs."""
+    task = make_task(
+        "t", "self.b = nn.BatchNorm2d(64)", "return self.b(x)", ("torch.rand(64, 64, 512, 512)",), HEAD
+    )
+    sketch = synthesise(task, dsl="triton", backend="cuda")[0].sketch
+    params = get_dsl("triton").defaults(sketch, "cuda")
+    (chunk,) = (name for name in params if name.startswith("CHUNK"))
+    assert params[chunk] == 512 * 512 * 64 // 8192
+    assert params[chunk.replace("CHUNK", "TILE")] == params[chunk]
+    code = candidate(synthesise(task, dsl="triton", backend="cuda")[0], "triton", "cuda").code
+    assert f"tl.arange(0, {params[chunk]})" in code
+
+
+def test_neighbouring_lanes_read_neighbouring_elements_of_far_windows():
+    """With a stride of 11, 32 lanes of one output each touch 32 sectors; side by side they share."""
+    from mlpapers.kernels.dsl.triton.window import block_of
+
+    for stride, kernel in ((11, 11), (4, 3), (2, 3), (1, 4), (7, 1)):
+        outputs_, lanes = block_of({"stride": (stride,), "kernel": (kernel,)})
+        warp = np.arange(32)
+        first = stride * (warp // lanes) + warp % lanes
+        used = warp % lanes < kernel
+        sectors = len({int(place) // 8 for place in first[used]})
+        alone = len({int(place) // 8 for place in stride * np.arange(32)})
+        assert sectors / used.sum() <= alone / 32
+        assert outputs_ * lanes <= 1024
+        assert lanes >= kernel or lanes == 1
 
 
 @interpreted

@@ -258,7 +258,7 @@ def test_roofline_flags_a_measured_kernel(monkeypatch):
     with Examiner(RELU, dsl="plain", settings=settings, random_state=0) as fair:
         assert fair.examine(honest).ok
         monkeypatch.setattr(type(backend), "hardware", lambda _: slow)
-        monkeypatch.setattr(hacks, "cache_bytes", lambda: 0.0)
+        monkeypatch.setattr(hacks, "cache_bytes", lambda _device: 0.0)
         verdict = fair.examine(honest)
     assert verdict.report.hacks == ("roofline",)
     assert np.isnan(verdict.speedup)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlpapers.kernels.agents.conductor import ANSWER_CLASSES, Event, State
 from mlpapers.kernels.agents.language import (
@@ -20,6 +20,7 @@ from mlpapers.kernels.agents.language import (
     preamble,
 )
 from mlpapers.kernels.agents.messages import BadAnswer, Feedback, TaskSpec, from_json, to_json
+from mlpapers.kernels.agents.mutation import LanguageMutator, LanguageRewriter, Measured
 from mlpapers.kernels.agents.prompts import Material, cleaned, gather
 from mlpapers.kernels.llm.budget import BudgetExceeded, Meter
 from mlpapers.kernels.llm.client import Completion, LLMError, Message
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _BAD_DESIGNS = 2
 # Questions that one step may ask: a continuation is a second.
 _QUESTIONS_PER_STEP = 4
+_FIRST_OF_SEARCH = 1 << 20
 
 
 class LanguageAuthor:
@@ -151,6 +153,80 @@ class LanguageAuthor:
         advice = reply.result
         detail = f"{event.detail}\nSuggestion: {advice.text}" if advice.text else event.detail
         return replace(event, detail=detail, proposal=advice.next, answer=reply.text, notes=reply.notes)
+
+    def settings(
+        self,
+        number: int,
+        design: Design,
+        space: Mapping[str, Sequence[Any]],
+        parent: dict[str, Any],
+        tiers: Mapping[str, Sequence[Measured]],
+        n: int,
+        strategy: str = "",
+    ) -> Reply | Event:
+        """Return settings that a search should measure next, or what came instead.
+
+        Parameters
+        ----------
+        number : int
+            Of the question within the search.
+        design : Design
+        space : mapping of str to sequence
+        parent : dict
+        tiers : mapping of str to sequence of Measured
+        n : int
+        strategy : str
+
+        Returns
+        -------
+        answer : Reply or Event
+            A Reply of a Proposal or a BadAnswer; an event llm_error or budget.
+        """
+        mutator = LanguageMutator(self._search_asker(number), self._spec, self.material, design, space)
+        return self._tried(lambda: mutator.run(parent, tiers, n, strategy))
+
+    def rewrite(
+        self, number: int, code: str, tiers: Mapping[str, Sequence[Measured]], strategy: str = ""
+    ) -> Reply | Event:
+        """Return a version of a kernel that may be faster, or what came instead.
+
+        Parameters
+        ----------
+        number : int
+            Of the question within the search.
+        code : str
+            A kernel that the model wrote.
+        tiers : mapping of str to sequence of Measured
+            Others, their sources whole.
+        strategy : str
+
+        Returns
+        -------
+        answer : Reply or Event
+            A Reply of a Candidate or a BadAnswer; an event llm_error or budget.
+        """
+        coder = LanguageCoder(self._search_asker(number), self._spec, self.material, self._meter.model)
+        dsl = self._spec.dsl
+        own = {
+            name: [
+                replace(one, what=own_part(one.what, dsl), remark=cleaned(one.remark, _offset(dsl)))
+                for one in some
+            ]
+            for name, some in tiers.items()
+        }
+        rewriter = LanguageRewriter(coder, self._draft)
+        return self._tried(lambda: rewriter.run(own_part(code, dsl), own, strategy))
+
+    def _search_asker(self, number: int) -> Ask:
+        """Return the meter's question; those of a search are numbered beyond those of the steps."""
+        asked = 0
+
+        def ask(messages: list[Message]) -> Completion:
+            nonlocal asked
+            asked += 1
+            return self._meter.ask(messages, turn=_FIRST_OF_SEARCH + _QUESTIONS_PER_STEP * number + asked)
+
+        return ask
 
     def _judge(self, sketch: Sketch) -> SketchVerdict:
         from mlpapers.kernels.agents.sketches import judge_sketch

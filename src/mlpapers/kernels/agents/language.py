@@ -175,7 +175,20 @@ class LanguageCoder:
         reply : Reply
             Of a Candidate, or of a BadAnswer.
         """
-        messages = code_messages(self.spec, self.material, design, previous, feedback)
+        return self.answered(code_messages(self.spec, self.material, design, previous, feedback))
+
+    def answered(self, messages: list[Message]) -> Reply:
+        """Return the kernel that a conversation is answered with.
+
+        Parameters
+        ----------
+        messages : list of mapping
+
+        Returns
+        -------
+        reply : Reply
+            Of a Candidate, or of a BadAnswer.
+        """
         completion = self.ask(messages)
         text, notes = completion.text, completion.notes
         if completion.truncated and text:

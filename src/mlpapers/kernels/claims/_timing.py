@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,6 +43,12 @@ def paired_ratio(slow: np.ndarray, fast: np.ndarray) -> float:
     return float(np.median(slow / fast))
 
 
+def _no_compiler_pool() -> contextlib.AbstractContextManager[None]:
+    """Return the context in which torch.compile starts no pool of compilers beside the timed runs."""
+    inductor = importlib.import_module("torch._inductor.config")
+    return inductor.patch(compile_threads=1)
+
+
 def measure(
     task: Task, pairs: int, *, compiled: bool = False, seed: int = 0, **options: Any
 ) -> dict[str, Any]:
@@ -73,7 +81,8 @@ def measure(
         if compiled:
             quick = torch.compile(module)
             functions["compile"] = lambda: quick(*inputs)
-        seconds = interleaved(functions, pairs)
+        with _no_compiler_pool() if compiled else contextlib.nullcontext():
+            seconds = interleaved(functions, pairs)
     row: dict[str, Any] = {
         "task": task.name,
         "speedup": paired_ratio(seconds["eager"], seconds["ours"]),

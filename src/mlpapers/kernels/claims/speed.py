@@ -30,7 +30,7 @@ def vector_flags() -> str:
 def speed_over_eager(scale: Scale, seed: int) -> Evidence:
     names = QUICK if scale == "quick" else NAMES
     full = scale == "full"
-    rows = [measure(speed_task(name), 21 if full else 9, compiled=full, seed=seed) for name in names]
+    rows = [measure(speed_task(name), 31 if full else 9, compiled=full, seed=seed) for name in names]
     table = pd.DataFrame(rows)
     speedups = table["speedup"].tolist()
     measurements = [

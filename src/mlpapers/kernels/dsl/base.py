@@ -68,6 +68,14 @@ class DSL(abc.ABC):
         The exact text that every rendered source contains once to load its binary.
     modules : tuple of str
         Modules that rendered sources import beside torch.
+
+    Examples
+    --------
+    >>> from mlpapers.kernels import DSL
+    >>> from mlpapers.kernels.claims.numpy_dsl import NumpyDSL
+    >>> language = NumpyDSL()
+    >>> isinstance(language, DSL), language.backends
+    (True, ('cpu',))
     """
 
     name: ClassVar[str]
@@ -175,7 +183,16 @@ def chunk_choices(value: int) -> tuple[int, ...]:
 
 
 class Backend(abc.ABC):
-    """A kind of device."""
+    """A kind of device.
+
+    Examples
+    --------
+    >>> from mlpapers.kernels import Backend
+    >>> from mlpapers.kernels.backends import CPUBackend
+    >>> cpu = CPUBackend()
+    >>> isinstance(cpu, Backend), cpu.available(), cpu.device()
+    (True, (True, ''), 'cpu')
+    """
 
     name: ClassVar[str]
 
@@ -249,6 +266,14 @@ def register_backend(name: str, cls: type[Backend]) -> None:
     ------
     TypeError
         If `cls` is no subclass of ``Backend``.
+
+    Examples
+    --------
+    >>> from mlpapers.kernels import list_backends, register_backend
+    >>> from mlpapers.kernels.backends import CPUBackend
+    >>> register_backend("cpu", CPUBackend)  # a class of yours, under a name of its own
+    >>> "cpu" in list_backends()["name"].tolist()
+    True
     """
     if not issubclass(cls, Backend):
         raise TypeError(f"cls must be a subclass of Backend; got {cls!r}")

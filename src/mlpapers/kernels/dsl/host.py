@@ -98,6 +98,10 @@ class Host(abc.ABC):
             f"{self.number(view.offset)})"
         )
 
+    def callee(self, target: str) -> str:
+        """Return the function of the library for a target such as "aten.mm.default"."""
+        return f"torch.ops.{target}"
+
     def library(self, call: Call) -> None:
         """Add the lines of a library call."""
         spec = json.loads(call.spec)
@@ -116,7 +120,7 @@ class Host(abc.ABC):
 
         arguments = [decode(value) for value in spec["args"]]
         arguments += [f"{key}={decode(value)}" for key, value in spec["kwargs"].items()]
-        result = f"torch.ops.{call.target}({', '.join(arguments)})"
+        result = f"{self.callee(call.target)}({', '.join(arguments)})"
         if len(call.dst) == 1 and not spec.get("several"):
             self.lines.append(f"{call.dst[0]} = {result}.contiguous()")
         else:

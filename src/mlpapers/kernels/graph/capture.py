@@ -34,9 +34,12 @@ _KEPT = (
     "rsub", "var",
     "softmax", "log_softmax", "addmm", "bmm", "baddbmm",
 )  # fmt: skip
+_KEPT_APART = tuple(name for name in _KEPT if name != "scaled_dot_product_attention")
 
 
-def capture(task: Task, *, shape_policy: str = "batch", algebra: bool = False) -> Graph:
+def capture(
+    task: Task, *, shape_policy: str = "batch", algebra: bool = False, fused_attention: bool = True
+) -> Graph:
     """Capture the graph of a task.
 
     The module is constructed, its inputs are drawn and ``forward`` is exported on fake tensors, so a task of
@@ -51,6 +54,9 @@ def capture(task: Task, *, shape_policy: str = "batch", algebra: bool = False) -
         Sizes that stay free: the inputs' leading one, none, or all that are not tied to a parameter.
     algebra : bool
         Apply rewrites that hold for real numbers but not for every floating-point input (they are disclosed).
+    fused_attention : bool
+        Keep scaled dot-product attention as one operation, which is the library's; False takes it apart into
+        products and a softmax.
 
     Returns
     -------
@@ -62,7 +68,7 @@ def capture(task: Task, *, shape_policy: str = "batch", algebra: bool = False) -
         If the task cannot be built or exported, or returns something else than tensors.
     """
     check_choice("shape_policy", shape_policy, SHAPE_POLICIES)
-    program, hints, arguments = _export(task, shape_policy)
+    program, hints, arguments = _export(task, shape_policy, _KEPT if fused_attention else _KEPT_APART)
     builder = Builder()
     lowering = Lowering(builder, {}, hints)
     builder.graph.free = shape_policy
@@ -94,7 +100,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _export(task: Task, shape_policy: str) -> tuple[Any, dict[str, int], list[Any]]:
+def _export(task: Task, shape_policy: str, kept: tuple[str, ...]) -> tuple[Any, dict[str, int], list[Any]]:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -108,7 +114,7 @@ def _export(task: Task, shape_policy: str) -> tuple[Any, dict[str, int], list[An
             program, hints = _export_at_any_batch(torch, module, inputs, shape_policy)
             table = torch.export.default_decompositions()
             for op in list(table):
-                if str(getattr(op, "__name__", op)).split(".")[0] in _KEPT:
+                if str(getattr(op, "__name__", op)).split(".")[0] in kept:
                     table.pop(op)
             program = program.run_decompositions(table)
     except Exception as error:

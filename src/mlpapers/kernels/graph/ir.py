@@ -14,6 +14,8 @@ from mlpapers.kernels.ops import DTYPE_BYTES, POINTWISE, REDUCTIONS, SCANS
 
 VIEWS = ("permute", "reshape", "expand", "slice", "flip")
 LEAVES = ("input", "state", "const", "scalar", "iota")
+# An elementwise result that is gathered is computed of gathered operands if so many times fewer are wanted.
+_FEW = 4
 
 
 class UnsupportedOp(ValueError):
@@ -247,6 +249,29 @@ class Builder:
         return self.add(
             "slice", (position,), shape, node.dtype, dim=dim, start=start, length=length, step=step
         )
+
+    def gather(self, source: int, where: int, dim: int, shape: Sequence[Size]) -> int:
+        """Add the elements of `source` at the places `where` along a dim.
+
+        Of an elementwise result that is much larger only those elements are computed: the operation is
+        applied to its gathered operands.
+        """
+        node = self.node(source)
+        alike = all(self._same(a, b) for d, (a, b) in enumerate(zip(node.shape, shape)) if d != dim)
+        few = int(product(shape)) * _FEW <= int(node.numel)
+        if node.kind != "pointwise" or not alike or not few:
+            return self.add("gather", (source, where), shape, node.dtype, dim=dim)
+        operands = []
+        for position in node.inputs:
+            operand = self.node(position)
+            plain = self.node(operand.inputs[0]) if operand.op == "expand" else operand
+            # Sizes are aligned at the last one, as they broadcast.
+            place = dim - len(node.shape) + len(plain.shape)
+            if plain.op == "scalar" or (operand.op == "expand" and (place < 0 or plain.shape[place] == 1)):
+                operands.append(position if plain is operand else self.expand(plain.index, shape))
+            else:
+                operands.append(self.gather(position, where, dim, shape))
+        return self.add(node.op, operands, shape, node.dtype, **node.attrs)
 
     def cast(self, position: int, dtype: str) -> int:
         """Add a conversion; a number is converted at once."""

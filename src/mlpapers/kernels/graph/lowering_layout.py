@@ -258,7 +258,7 @@ def gather(lo: Lowering, call: Any) -> Any:
     for d, (size, wanted) in enumerate(zip(node.shape, shape)):
         if d != dim and size != wanted:
             source = lo.b.slice(source, d, 0, wanted)
-    return lo.b.add("gather", (source, where), shape, node.dtype, dim=dim)
+    return lo.b.gather(source, where, dim, shape)
 
 
 def take(lo: Lowering, source: int, dim: int, index: int, shape: Any) -> int:

@@ -27,6 +27,8 @@ MIN_ROWS = 8
 SHORT_ROW = 8192
 # A device has hundreds of multiprocessors, each of which holds a row of so many elements in its registers.
 DEVICE_ROWS, DEVICE_ROW = 264, 65536
+# A single row is read by one program alone, and by one multiprocessor's share of the memory.
+DEVICE_WHOLE = 16384
 _on_device = contextvars.ContextVar("on_device", default=False)
 
 
@@ -227,7 +229,8 @@ class Nest:
     def starves(self) -> bool:
         """Whether a second pass over the rows would leave cores idle."""
         if _on_device.get():
-            return self.rows() < DEVICE_ROWS and self.row_length() > DEVICE_ROW
+            longest = DEVICE_ROW if self.rows() > 1 else DEVICE_WHOLE
+            return self.rows() < DEVICE_ROWS and self.row_length() > longest
         return self.rows() < MIN_ROWS and self.row_length() * self.rows() > SHORT_ROW
 
 

@@ -113,7 +113,19 @@ class Completion:
 
 @runtime_checkable
 class ChatClient(Protocol):
-    """Whatever completes messages: every client of this library, or a class of yours."""
+    """Whatever completes messages: every client of this library, or a class of yours.
+
+    Examples
+    --------
+    >>> from mlpapers.kernels import ChatClient, Completion
+    >>> class Parrot:
+    ...     def complete(self, messages, *, n=1, temperature=None, max_tokens=None, seed=None):
+    ...         return Completion(texts=(messages[-1]["content"],) * n)
+    >>> isinstance(Parrot(), ChatClient)
+    True
+    >>> Parrot().complete([{"role": "user", "content": "hello"}]).texts
+    ('hello',)
+    """
 
     def complete(
         self,

@@ -19,6 +19,8 @@ Params = dict[str, Any]
 Space = Mapping[str, Sequence[Any]]
 # Settings -> a cost each; None for one that does not run.
 Measure = Callable[[Sequence[Params]], Sequence[float | None]]
+# (what was measured, settings wanted) -> settings.
+Propose = Callable[[Sequence["Individual"], int], Sequence[Params]]
 
 STRATEGIES = ("islands", "ucb", "population", "random")
 # Children that are crossed from two parents; the rest are mutated.
@@ -41,12 +43,15 @@ class Individual:
     island : int
     parent : int
         Its place in the history, -1 for one without.
+    proposed : bool
+        Whether it came from outside, not from a mutation here.
     """
 
     params: Params
     cost: float
     island: int = 0
     parent: int = -1
+    proposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ def search(
     parent_prob: float = 0.5,
     ucb_c: float = 0.3,
     go_on: Callable[[], bool] = lambda: True,
+    propose: Propose | None = None,
     random_state: Any = None,
 ) -> SearchOutcome:
     """Look for the setting of least cost.
@@ -110,6 +116,9 @@ def search(
         Weight of the unvisited.
     go_on : callable
         Asked before each round; where it says False the search ends.
+    propose : callable, optional
+        ``propose(history, n)`` gives up to n settings for a round after the first; what is new and admissible
+        is measured, and the round is filled up by mutation.
     random_state : int, Generator, RandomState or None
 
     Returns
@@ -139,17 +148,21 @@ def search(
     if not space or not all(len(values) for values in space.values()):
         raise ValueError(f"space must give every knob a value; got {dict(space)!r}")
     state = _State(space, measure, check_rng(random_state), n_evaluations, start)
-    proposers: dict[str, Callable[[int], list[_Child]]] = {
-        "islands": lambda number: _islands(
-            state, number, n_parallel, num_islands, migration_interval, elite_size, parent_prob
+    proposers: dict[str, Callable[[int, int], list[_Child]]] = {
+        "islands": lambda number, n: _islands(
+            state, number, n, num_islands, migration_interval, elite_size, parent_prob
         ),
-        "ucb": lambda _: _ucb(state, ucb_c),
-        "population": lambda _: _population(state, n_parallel),
-        "random": lambda _: [_Child(state.draw()) for _ in range(n_parallel)],
+        "ucb": lambda _, n: [_ucb(state, ucb_c) for _ in range(min(n, 1))],
+        "population": lambda _, n: _population(state, n),
+        "random": lambda _, n: [_Child(state.draw()) for _ in range(n)],
     }
     number = 0
     while state.left > 0 and (not state.history or go_on()):
-        children = proposers[strategy](number)[: state.left]
+        given: list[_Child] = []
+        n = min(n_parallel, state.left)
+        if propose is not None and state.history:
+            given = state.adopted(propose(tuple(state.history), n), num_islands)[:n]
+        children = [*given, *proposers[strategy](number, n - len(given))][: state.left]
         if not children:
             break
         state.take(children)
@@ -162,6 +175,7 @@ class _Child:
     params: Params
     island: int = 0
     parent: int = -1
+    proposed: bool = False
 
 
 @dataclass
@@ -222,12 +236,24 @@ class _State:
         """Return a setting with each knob of one of two parents."""
         return {name: (one if self.rng.random() < 0.5 else other)[name] for name in self.space}
 
+    def adopted(self, settings: Sequence[Params], islands: int) -> list[_Child]:
+        """Return the settings that are new and admissible as children, dealt onto the islands."""
+        found: list[_Child] = []
+        for params in settings:
+            known = {name: params.get(name) for name in self.space}
+            if any(value not in self.space[name] for name, value in known.items()):
+                continue
+            if self.key(known) not in self.seen:
+                self.seen.add(self.key(known))
+                found.append(_Child(known, len(found) % islands, proposed=True))
+        return found
+
     def take(self, children: Sequence[_Child]) -> None:
         """Measure proposals and file them."""
         costs = self.measure([child.params for child in children])
         for child, cost in zip(children, costs, strict=True):
             value = math.inf if cost is None or not math.isfinite(cost) else float(cost)
-            self.history.append(Individual(child.params, value, child.island, child.parent))
+            self.history.append(Individual(child.params, value, child.island, child.parent, child.proposed))
             self.visits.append(0)
 
     def child_of(self, pool: Sequence[int], island: int = 0) -> _Child:
@@ -263,21 +289,21 @@ def _islands(
     return found
 
 
-def _ucb(state: _State, c: float) -> list[_Child]:
+def _ucb(state: _State, c: float) -> _Child:
     r"""Return a child of the setting v with the greatest Q(v) + c sqrt(ln(N + 1) / (n_v + 1)).
 
     Q falls from 1 for the fastest to 0 for the slowest, by rank; n_v counts how often v was chosen.
     """
     n = len(state.history)
     if n == 0:
-        return [_Child(state.draw())]
+        return _Child(state.draw())
     order = sorted(range(n), key=lambda k: (state.history[k].cost, k))
     quality = {k: 1.0 if n == 1 else (n - 1 - rank) / (n - 1) for rank, k in enumerate(order)}
     total = sum(state.visits)
     bound = {k: quality[k] + c * math.sqrt(math.log(total + 1) / (state.visits[k] + 1)) for k in order}
     chosen = max(order, key=lambda k: bound[k])
     state.visits[chosen] += 1
-    return [_Child(state.new(lambda: state.mutated(state.history[chosen].params)), parent=chosen)]
+    return _Child(state.new(lambda: state.mutated(state.history[chosen].params)), parent=chosen)
 
 
 def _population(state: _State, n_parallel: int) -> list[_Child]:
@@ -286,3 +312,29 @@ def _population(state: _State, n_parallel: int) -> list[_Child]:
         return [_Child(state.draw()) for _ in range(n_parallel)]
     order = sorted(range(len(state.history)), key=lambda k: (state.history[k].cost, k))
     return [state.child_of(order[:_POPULATION]) for _ in range(n_parallel)]
+
+
+def tiers(costs: Sequence[float], exclude: Sequence[int] = ()) -> dict[str, list[int]]:
+    """Return the places of the fastest three tenths, the middle four, and the slowest three.
+
+    Parameters
+    ----------
+    costs : sequence of float
+    exclude : sequence of int
+        Places that are left out.
+
+    Returns
+    -------
+    tiers : dict of str to list of int
+        "good", "medium" and "poor", each by cost.
+
+    Examples
+    --------
+    >>> tiers([3.0, 1.0, 2.0, 5.0, 4.0])
+    {'good': [1, 2], 'medium': [0], 'poor': [4, 3]}
+    """
+    order = sorted((k for k in range(len(costs)) if k not in exclude), key=lambda k: (costs[k], k))
+    n = len(order)
+    first, last = math.ceil(0.3 * n) if n else 0, math.floor(0.7 * n)
+    first = min(first, max(last, 1)) if n else 0
+    return {"good": order[:first], "medium": order[first:last], "poor": order[max(first, last) :]}

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mlpapers.kernels.agents.conductor import Event
+from mlpapers.kernels.agents.messages import BadAnswer
+from mlpapers.kernels.agents.mutation import Measured, Proposal
 from mlpapers.kernels.dsl.base import get_dsl
-from mlpapers.kernels.search.evolve import Params, search
+from mlpapers.kernels.search.evolve import Individual, Params, Propose, Space, search, tiers
 
 if TYPE_CHECKING:
     from mlpapers.kernels._session import Entry, Session
+    from mlpapers.kernels.designs import Design
 
 # What an agent's parameter `search` is called here.
 STRATEGIES = {"evolve": "islands", "ucb": "ucb"}
@@ -41,7 +46,8 @@ def evolved(session: Session, incumbent: Entry, code: str) -> tuple[list[Entry],
     entries : list of Entry
     codes : list of str
     """
-    agent, sketch = session.agent, session.designs[incumbent.design].sketch
+    agent, design = session.agent, session.designs[incumbent.design]
+    sketch = design.sketch
     space = get_dsl(session.dsl).space(sketch, session.backend)
     if not space:
         return [incumbent], [code]
@@ -80,8 +86,47 @@ def evolved(session: Session, incumbent: Entry, code: str) -> tuple[list[Entry],
         parent_prob=agent.parent_prob,
         ucb_c=agent.ucb_c,
         go_on=session.time_left,
+        propose=_proposer(session, design, space),
         random_state=session.seed,
     )
     best = sorted(found.items(), key=lambda pair: (pair[1][0], pair[0]))[:_FINALISTS]
     chosen = [(text, entry) for text, (cost, entry) in best if math.isfinite(cost)]
     return [incumbent, *(entry for _, entry in chosen)], [code, *(text for text, _ in chosen)]
+
+
+def _proposer(session: Session, design: Design, space: Space) -> Propose | None:
+    """Return the language model's part of the search, None for a run without one.
+
+    A model that fails, or whose budget is over, is asked no more: the rules go on alone.
+    """
+    author = session.author
+    if author is None:
+        return None
+    numbers = itertools.count()
+    strategy, silent = [""], [False]
+
+    def propose(history: Sequence[Individual], n: int) -> Sequence[Params]:
+        if silent[0]:
+            return ()
+        number = next(numbers)
+        costs = [one.cost for one in history]
+        shown = {
+            name: [Measured(json.dumps(history[k].params, sort_keys=True), costs[k]) for k in places]
+            for name, places in tiers(costs).items()
+        }
+        best = min(history, key=lambda one: one.cost)
+        answer = author.settings(number, design, space, best.params, shown, n, strategy[0])
+        if isinstance(answer, Event):
+            silent[0] = True
+            session.search_notes.append(f"round {number + 1}: {answer.kind}: {answer.detail}")
+            return ()
+        if isinstance(answer.result, BadAnswer):
+            session.search_notes.append(f"round {number + 1}: {answer.result.detail}")
+            return ()
+        found: Proposal = answer.result
+        strategy[0] = found.strategy
+        said = f"; {found.strategy}" if found.strategy else ""
+        session.search_notes.append(f"round {number + 1}: the model proposed {len(found.settings)}{said}")
+        return found.settings
+
+    return propose

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -118,10 +117,10 @@ def _start(x: Operand, batched: bool) -> tuple[str, str, str]:
 def _convolution(
     _: str, spec: dict[str, Any], operands: Sequence[Operand], sketch: Sketch, call: Call
 ) -> dict[str, Any] | None:
-    """Plan a convolution that is not transposed, of dense operands."""
+    """Plan a convolution, plain or transposed, of dense operands."""
     bias, stride, padding, dilation, transposed, _, groups = spec["args"][2:]
     x, weight = operands[:2]
-    if transposed or any(not isinstance(v, int) for v in (*stride, *padding, *dilation, groups)):
+    if any(not isinstance(v, int) for v in (*stride, *padding, *dilation, groups)):
         return None
     dense = all(operand.strides[-1] == "1" and _dense(operand) for operand in operands)
     rank = x.rank - 2
@@ -131,7 +130,9 @@ def _convolution(
     def spread(values: Sequence[int]) -> list[int]:
         return list(values) * rank if len(values) == 1 else list(values)
 
-    out, per, *kernel = map(int, weight.dims)
+    # A transposed convolution's weight is (channels, outputs of a group, ...).
+    first, second, *kernel = map(int, weight.dims)
+    rows, channels = (second, first // groups) if transposed else (first // groups, second)
     return {
         "form": "convolution",
         "order": list(range(len(operands))),
@@ -142,9 +143,9 @@ def _convolution(
         "padding": spread(padding),
         "dilation": spread(dilation),
         "groups": groups,
-        "rows": out // groups,
-        "channels": per,
-        "flops": 2 * math.prod(kernel) * per,
+        "transposed": bool(transposed),
+        "rows": rows,
+        "channels": channels,
     }
 
 

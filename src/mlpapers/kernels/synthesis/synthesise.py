@@ -63,7 +63,8 @@ def synthesise(
     check_choice("library_ops", library_ops, LIBRARY_POLICIES)
     check_choice("precision", precision, PRECISIONS)
     dsl, backend = resolve(dsl, backend)
-    graph = capture(task, shape_policy=shape_policy, algebra=algebra)
+    ours = library_ops == "none" and dsl == "cpp"
+    graph = capture(task, shape_policy=shape_policy, algebra=algebra, fused_attention=not ours)
     check_library(graph, library_ops, own=dsl == "cpp")
     host, arguments = host_text(task, [name for name, _ in graph.inputs])
     designs: list[Design] = []
@@ -78,7 +79,7 @@ def synthesise(
         if precision != "reference" and backend == "cuda" and sketch.library:
             code = PRECISIONS.index(precision)
             sketch = replace(sketch, constexprs=(*sketch.constexprs, ("PRECISION", code)))
-        if library_ops == "none" and dsl == "cpp":
+        if ours:
             sketch = with_own_contractions(sketch)
             _refuse((t for t in sketch.library if t.split(".")[1] not in RANDOM_OPS), library_ops)
         if all(sketch.body != other.sketch.body for other in designs):

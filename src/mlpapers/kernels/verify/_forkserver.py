@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from typing import Any
 
@@ -90,6 +91,8 @@ def enter(request: dict[str, Any], output: int | None = None) -> None:
     for name in ("HOME", "TMPDIR", "TMP", "TEMP"):
         os.environ[name] = folder
     os.environ.update(request.get("environment", {}))
+    # What the server found as the folder for temporary files is not this worker's.
+    tempfile.tempdir = None
     _lockdown.set_limits(request["limits"])
 
 

@@ -23,6 +23,7 @@ _WATCHED: dict[str, tuple[str, ...]] = {
         "sum mean max exp relu sigmoid softmax load save as_tensor get_num_threads set_num_threads",
     ),
     "torch.cuda": ("Event synchronize current_stream",),
+    "torch.cuda.Event": ("record elapsed_time synchronize",),
     "torch.testing": ("assert_close",),
     "torch.nn.functional": (
         "linear relu gelu softmax log_softmax conv1d conv2d conv3d conv_transpose2d layer_norm group_norm",
@@ -158,6 +159,23 @@ def leaves(output: Any) -> list[Any] | None:
 def clone(value: Any) -> Any:
     """Return a copy that later writes do not reach."""
     return _clone(value.detach()) if isinstance(value, _Tensor) else value
+
+
+def generators(device: str) -> list[Any]:
+    """Return the states of torch's generators that a call on a device may draw from."""
+    states = [torch.get_rng_state()]
+    return states if device == "cpu" else [*states, torch.cuda.get_rng_state(device)]
+
+
+def fill_device(device: str, like: list[Any]) -> None:
+    """Leave blocks of the sizes of some tensors in a device's allocator, filled with 0x7f bytes.
+
+    The next allocations of these sizes get them: what a kernel does not write is seen.
+    """
+    if device != "cpu":
+        sizes = [x.numel() * x.element_size() for x in like if isinstance(x, _Tensor)]
+        blocks = [torch.full((size,), 0x7F, dtype=torch.uint8, device=device) for size in sizes]
+        del blocks
 
 
 def same(a: Any, b: Any) -> bool:

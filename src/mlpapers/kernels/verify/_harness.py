@@ -64,11 +64,16 @@ class Bench:
         if self._beacon is not None:
             _write(self._beacon, b".")
 
-    def load(self, name: str) -> Any:
-        """Read a file that the parent wrote."""
+    @property
+    def device(self) -> str:
+        """Where the candidate runs."""
+        return str(self.job.get("device", "cpu"))
+
+    def load(self, name: str, device: str | None = None) -> Any:
+        """Read a file that the parent wrote, onto the job's device or another."""
         import torch
 
-        return torch.load(self.folder / name, weights_only=False, map_location=self.job.get("device", "cpu"))
+        return torch.load(self.folder / name, weights_only=False, map_location=device or self.device)
 
     def save(self, value: Any, name: str) -> str:
         """Write tensors for the parent and return the file's name."""
@@ -93,10 +98,8 @@ class Bench:
             "/lib64",
             "/usr/local/lib",
         )
-        extra = self.job.get("readable", [])
-        self.watch = _lockdown.Watch(
-            [*roots, *system, *extra], [self.folder], [*roots, *system, *extra, self.folder]
-        )
+        extra, own = self.job.get("readable", []), [self.folder, *self.job.get("writable", [])]
+        self.watch = _lockdown.Watch([*roots, *system, *extra], own, [*roots, *system, *extra, *own])
         self.watch.arm()
         if not self.job.get("programs"):
             self.seal()
@@ -105,7 +108,7 @@ class Bench:
         """Refuse new processes, programs and sockets from now on."""
         if not self.isolate or self.watch is None or self.watch.strict:
             return
-        if self.job.get("device", "cpu") != "cpu":
+        if self.device != "cpu":
             # Languages for devices compile when they are launched, and drivers start helpers.
             said = "processes: permitted, the device's compiler and driver start some"
             self.disclosures += [] if said in self.disclosures else [said]
@@ -130,8 +133,11 @@ def run(request: dict[str, Any], beacon: int | None) -> None:
 
     bench = Bench(request, beacon)
     job = bench.job
-    if bench.isolate and job.get("candidate") != "compile" and not _lockdown.leave_network():
-        bench.disclosures.append("network: blocked by the audit hook and the call filter only")
+    if bench.isolate and job.get("candidate") != "compile":
+        if job.get("network"):
+            bench.disclosures.append("network: blocked by the audit hook only, the device's driver needs it")
+        elif not _lockdown.leave_network():
+            bench.disclosures.append("network: blocked by the audit hook and the call filter only")
     # The namespaces first: a process with several threads may not change them.
     torch.set_num_threads(job.get("threads", 1))
     procedures: dict[str, Callable[[Bench], dict[str, Any]]] = {
@@ -140,16 +146,28 @@ def run(request: dict[str, Any], beacon: int | None) -> None:
         "race": _race,
     }
     try:
+        _start_device(bench.device)
         result = {"ok": True, **procedures[job["procedure"]](bench)}
     except CandidateError as error:
         kind = error.kind
-        status = kind if kind in ("oom", "timeout") else "error"
+        status = kind if kind in ("oom", "timeout", "device") else "error"
         result = {"ok": False, "status": status, "error_class": kind, "error": str(error)}
     result["disclosures"] = bench.disclosures
     result["forbidden"] = bench.watch.found if bench.watch is not None else []
     text = json.dumps(result)
     (bench.folder / "result.part").write_text(text, encoding="utf-8")
     (bench.folder / "result.part").rename(bench.folder / "result.json")
+
+
+def _start_device(device: str) -> None:
+    """Start a device's driver while no candidate is there to be blamed for what it does."""
+    import torch
+
+    if device != "cpu":
+        try:
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise CandidateError("device", f"{device} does not start in a worker: {error}") from error
 
 
 def _time(bench: Bench) -> dict[str, Any]:
@@ -205,7 +223,7 @@ def construct(bench: Bench, kind: Any, state: dict[str, Any]) -> Any:
     import torch
 
     bench.stage("init")
-    arguments = bench.load("init.pt")
+    arguments = bench.load("init.pt", "cpu")
     with candidate_errors("launch"):
         torch.manual_seed(bench.job["init_seed"])
         model = kind(*arguments)
@@ -216,7 +234,7 @@ def construct(bench: Bench, kind: Any, state: dict[str, Any]) -> Any:
                 "wrong_result", f"state_dict keys differ: missing {missing[:5]}, unexpected {extra[:5]}"
             )
         model.load_state_dict(state)
-        return model.to(bench.job.get("device", "cpu"))
+        return model.to(bench.device)
 
 
 def _correct(bench: Bench) -> dict[str, Any]:
@@ -240,6 +258,7 @@ def _correct(bench: Bench) -> dict[str, Any]:
         # The setting of a worker must not differ between calls in anything but what the trial says.
         with candidate_errors("launch"):
             model.load_state_dict(state)
+        _guard.fill_device(bench.device, [*data["inputs"], *(held[0] if held is not None else ())])
         row, outputs = call(bench, model, data["inputs"], state, trial["call_seed"], record=number == 0)
         if held is not None and not _guard.same_all(*held):
             hacks.append("overwrites_outputs")
@@ -261,7 +280,7 @@ def call(
 
     given = [_guard.clone(x) for x in inputs]
     torch.manual_seed(seed)
-    states = (torch.get_rng_state(), random.getstate(), str(np.random.get_state()))  # noqa: NPY002 - it is watched
+    states = (_guard.generators(bench.device), random.getstate(), str(np.random.get_state()))  # noqa: NPY002 - it is watched
     recorder = _guard.Recorder(bench.job["library_ops"], bench.job.get("random", False)) if record else None
     threads = _threads()
     # The first call may start the pool of threads; recording it writes no output into fresh memory.
@@ -274,15 +293,17 @@ def call(
         raise CandidateError("wrong_result", f"the output is a {type(output).__name__}, not tensors")
     if any(isinstance(x, torch.Tensor) and type(x) is not torch.Tensor for x in leaves):
         raise CandidateError("hack", "lazy_output: a subclass of Tensor was returned")
+    elsewhere = {str(x.device) for x in leaves if isinstance(x, torch.Tensor)} - {bench.device}
+    if elsewhere and bench.device != "cpu":
+        raise CandidateError("wrong_result", f"an output is on {elsewhere.pop()}; expected {bench.device}")
     row: dict[str, Any] = {
         "mutated": not _guard.same_all(given, inputs),
         "rng": not (
-            torch.equal(states[0], torch.get_rng_state())
+            _guard.same_all(states[0], _guard.generators(bench.device))
             and states[1] == random.getstate()
             and states[2] == str(np.random.get_state())  # noqa: NPY002
         ),
         "new_threads": 0,
-        "device": sorted({str(x.device) for x in leaves}),
     }
     plain = [torch.as_tensor(x) for x in leaves]
     copied = [_guard.clone(x) for x in plain]

@@ -8,12 +8,12 @@ import pickle
 import random
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from mlpapers.kernels.verify import _guard, _harness
+from mlpapers.kernels.verify._stopwatch import Stopwatch
 
 _clock = time.perf_counter
 _WARM_UPS = 3
@@ -24,7 +24,6 @@ _ENOUGH_SECONDS = 0.4
 _FEWEST_PAIRS = 5
 _BLOCKS = 3
 _SLICE = 4096
-_SWEEP = 256 << 20
 
 
 def time_pairs(bench: _harness.Bench) -> dict[str, Any]:
@@ -36,12 +35,12 @@ def time_pairs(bench: _harness.Bench) -> dict[str, Any]:
     fresh = bench.load(job["fresh"])["inputs"]
     state = bench.load(job["state"])
     chance = random.Random(job["seed"])
-    sync = _synchroniser(job.get("device", "cpu"))
+    watch = Stopwatch(job.get("device", "cpu"), cold=bool(job.get("cold")))
     with torch.no_grad():
-        repeats = _repeats(reference, copies, sync, job)
-        alone = [_sample(reference, x, repeats, sync) for x in copies[:2] for _ in range(3)]
+        repeats = _repeats(reference, copies, watch, job)
+        alone = [_sample(reference, x, repeats, watch) for x in copies[:2] for _ in range(3)]
         if job.get("candidate") == "compile":
-            model = torch.compile(reference)
+            model: Any = torch.compile(reference)
         else:
             bench.lock()
             kind = _harness.load_candidate(bench)
@@ -54,14 +53,15 @@ def time_pairs(bench: _harness.Bench) -> dict[str, Any]:
         gc.collect()
         gc.disable()
         try:
-            result = _run_pairs(bench, reference, model, copies, chance, sync, repeats)
+            result = _run_pairs(bench, reference, model, copies, chance, watch, repeats)
         finally:
             gc.enable()
         bench.stage("after timing")
         result["alone"] = alone
         result["repeats"] = repeats
         with _harness.candidate_errors("launch"):
-            model.load_state_dict(state) if hasattr(model, "load_state_dict") else None
+            # What torch.compile returns has the state of the module that it wraps, under other names.
+            (reference if job.get("candidate") == "compile" else model).load_state_dict(state)
             torch.manual_seed(job["call_seed"])
             output = model(*_private(fresh, job))
         result["after"] = bench.save(_plain(output), "after.pt")
@@ -76,7 +76,7 @@ def race(bench: _harness.Bench) -> dict[str, Any]:
     bench.lock()
     copies = [bench.load(name)["inputs"] for name in job["copies"]]
     state = bench.load(job["state"])
-    sync = _synchroniser(job.get("device", "cpu"))
+    watch = Stopwatch(job.get("device", "cpu"), cold=bool(job.get("cold")))
     models: list[Any] = []
     for name in job["racers"]:
         try:
@@ -95,13 +95,13 @@ def race(bench: _harness.Bench) -> dict[str, Any]:
     gc.disable()
     begun = _clock()
     with torch.no_grad():
-        first = [_sample(models[k], copies[0], 1, sync) for k in lanes]
+        first = [_sample(models[k], copies[0], 1, watch) for k in lanes]
         calls = _SAMPLE_SECONDS / max(min(first, default=1.0), 1e-9)
-        repeats = 1 if job.get("mutates") else max(1, min(_MAX_REPEATS, round(calls)))
+        repeats = 1 if job.get("mutates") or watch.on_gpu else max(1, min(_MAX_REPEATS, round(calls)))
         for turn in range(job["runs"]):
             x = copies[turn % len(copies)]
             for k in lanes if turn % 2 == 0 else reversed(lanes):
-                seconds, output = _timed(models[k], _private(x, job), repeats, sync)
+                seconds, _, output = watch.time(models[k], _private(x, job), repeats)
                 times[k].append(seconds)
                 del output
             if turn >= 2 and _clock() - begun > job["max_seconds"]:
@@ -112,13 +112,13 @@ def race(bench: _harness.Bench) -> dict[str, Any]:
 
 def _run_pairs(
     bench: _harness.Bench, reference: Any, model: Any, copies: list[Any], chance: random.Random,
-    sync: Callable[[], None], repeats: int,
+    watch: Stopwatch, repeats: int,
 ) -> dict[str, Any]:  # fmt: skip
     job = bench.job
     eager: list[float] = []
     kernel: list[float] = []
+    host: list[float] = []
     checked = chance.randrange(_FEWEST_PAIRS)
-    sweep = torch.zeros(_SWEEP // 4, device=job.get("device", "cpu")) if job.get("cold") else None
     result: dict[str, Any] = {}
     begun = _clock()
     while True:
@@ -131,57 +131,54 @@ def _run_pairs(
         _change(x, copies[(n + 1) % len(copies)], chance)
         order = ((reference, eager), (model, kernel)) if n % 2 == 0 else ((model, kernel), (reference, eager))
         for function, times in order:
-            if sweep is not None:
-                sweep.add_(1.0)
             given = _private(x, job)
             with _harness.candidate_errors("launch"):
-                seconds, output = _timed(function, given, repeats, sync)
+                seconds, here, output = watch.time(function, given, repeats)
             times.append(seconds)
+            if function is model and watch.on_gpu:
+                host.append(here)
             if n == checked and function is model:
                 # Kept as they are now: contents change between calls.
                 kept = [_guard.clone(value) for value in x]
                 result["checked"] = bench.save({"inputs": kept, "outputs": _plain(output)}, "checked.pt")
             del output
     with _harness.candidate_errors("launch"):
-        result["blocks"] = [_block(bench, model, copies, job, sync) for _ in range(_BLOCKS)]
-    return {**result, "eager": eager, "kernel": kernel}
+        result["blocks"] = [_block(bench, model, copies, job, watch) for _ in range(_BLOCKS)]
+    return {**result, "eager": eager, "kernel": kernel, "host": host}
 
 
 def _block(
-    bench: _harness.Bench, model: Any, copies: list[Any], job: dict[str, Any], sync: Callable[[], None]
+    bench: _harness.Bench, model: Any, copies: list[Any], job: dict[str, Any], watch: Stopwatch
 ) -> dict[str, float]:
     """Make a number of calls that only the parent knew, between two marks that the parent timed itself."""
     count = job["block"]
     given = [_private(copies[k % len(copies)], job) for k in range(count)]
-    sync()
+    watch.synchronize()
     bench.mark()
     start = _clock()
     for x in given:
         model(*x)
-    sync()
+    watch.synchronize()
     seconds = _clock() - start
     bench.mark()
     return {"calls": count, "seconds": seconds}
 
 
-def _timed(function: Any, x: list[Any], repeats: int, sync: Callable[[], None]) -> tuple[float, Any]:
-    sync()
-    start = _clock()
-    for _ in range(repeats):
-        output = function(*x)
-    sync()
-    return (_clock() - start) / repeats, output
+def _sample(function: Any, x: list[Any], repeats: int, watch: Stopwatch) -> float:
+    return watch.time(function, [_guard.clone(value) for value in x], repeats)[0]
 
 
-def _sample(function: Any, x: list[Any], repeats: int, sync: Callable[[], None]) -> float:
-    return _timed(function, [_guard.clone(value) for value in x], repeats, sync)[0]
+def _repeats(reference: Any, copies: list[Any], watch: Stopwatch, job: dict[str, Any]) -> int:
+    """Return how many calls make one sample, after the warm-up of the reference.
 
-
-def _repeats(reference: Any, copies: list[Any], sync: Callable[[], None], job: dict[str, Any]) -> int:
-    """Return how many calls make one sample, after the warm-up of the reference."""
+    On a GPU one is enough: events do not measure the interpreter, and a second call would find what the
+    first has left in the cache.
+    """
     if job.get("mutates"):
         return 1
-    times = [_sample(reference, copies[k % len(copies)], 1, sync) for k in range(_WARM_UPS + 2)]
+    times = [_sample(reference, copies[k % len(copies)], 1, watch) for k in range(_WARM_UPS + 2)]
+    if watch.on_gpu:
+        return 1
     call = statistics.median(times[_WARM_UPS:])
     return max(1, min(_MAX_REPEATS, round(_SAMPLE_SECONDS / max(call, 1e-9))))
 
@@ -226,11 +223,3 @@ def _reference(bench: _harness.Bench) -> Any:
         pickled.unlink()
     model.load_state_dict(bench.load(job["state"]))
     return model.to(job.get("device", "cpu"))
-
-
-def _synchroniser(device: str) -> Callable[[], None]:
-    return torch.cuda.synchronize if device.startswith("cuda") else _nothing
-
-
-def _nothing() -> None:
-    """On a CPU a call has ended when it returns."""

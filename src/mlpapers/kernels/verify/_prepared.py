@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import pickle
+import tempfile
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpapers.core.validation import check_rng
+from mlpapers.kernels.verify.devices import on_host, take_device
 from mlpapers.kernels.verify.inputs import Trial, draw_trials
 from mlpapers.kernels.verify.isolation import Limits, job_folder
 from mlpapers.kernels.verify.oracle import Reference, compare, is_degenerate, same_bits
@@ -17,7 +21,9 @@ from mlpapers.kernels.verify.settings import Settings, kernel_cache
 if TYPE_CHECKING:
     from mlpapers.kernels.task import Task
 
-N_COPIES = 4
+_N_COPIES = 4
+# Of inputs larger than this fewer copies are enough: no cache holds what a second call reads.
+_LARGE = 1 << 30
 # A candidate with one of these words compiles itself when it is imported.
 _BUILDS_ITSELF = ("load_inline", "cpp_extension")
 
@@ -35,12 +41,15 @@ class Prepared:
     task : Task
     settings : Settings
     random_state : int, Generator or None
+    device : str
+        Where the reference runs: eager on a GPU rounds otherwise than on a processor.
     """
 
-    def __init__(self, task: Task, settings: Settings, random_state: Any = None) -> None:
+    def __init__(self, task: Task, settings: Settings, random_state: Any = None, device: str = "cpu") -> None:
         self.task, self.settings = task, settings
+        self.device = "cpu" if on_host(device) else device
         self.rng = check_rng(random_state)
-        stack = contextlib.ExitStack()
+        self._stack = stack = contextlib.ExitStack()
         self.folder = stack.enter_context(job_folder())
         self.close = weakref.finalize(self, stack.close)
         self.init_seed = self.seed()
@@ -49,13 +58,31 @@ class Prepared:
         self._mutates: bool | None = None
         self._trials: list[Trial] | None = None
         self._fresh: list[Any] | None = None
+        self._copies: list[Path] = []
         self._random: bool | None = None
         self._degenerate: bool | None = None
         self._work: tuple[float, float] | None = None
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the device while the reference runs on it, and leave its memory to the workers."""
+        if self.device == "cpu":
+            yield
+            return
+        import torch
+
+        with take_device([self.device]):
+            yield
+            torch.cuda.empty_cache()
+
     def seed(self) -> int:
         """Draw a seed."""
         return int(self.rng.integers(2**31))
+
+    @functools.cached_property
+    def compiled(self) -> Path:
+        """A folder for what workers compile; not in shared memory, from where code may not be run."""
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mlpapers-compiled-")))
 
     @property
     def reference(self) -> Reference:
@@ -63,7 +90,7 @@ class Prepared:
         if self._reference is None:
             import torch
 
-            self._reference = Reference(self.task, self.init_seed)
+            self._reference = Reference(self.task, self.init_seed, self.device)
             self._state = self._reference.state()
             torch.save(self.task.init_inputs(), self.folder / "init.pt")
         return self._reference
@@ -82,13 +109,14 @@ class Prepared:
 
             # Calls before now may have changed buffers.
             self.reference.module.load_state_dict(self.state)
-            self._trials = draw_trials(
-                self.task,
-                self.reference,
-                n_correct=self.settings.n_correct,
-                shape_policy=self.settings.shape_policy,
-                rng=self.rng,
-            )
+            with self._alone():
+                self._trials = draw_trials(
+                    self.task,
+                    self.reference,
+                    n_correct=self.settings.n_correct,
+                    shape_policy=self.settings.shape_policy,
+                    rng=self.rng,
+                )
             for number, trial in enumerate(self._trials):
                 torch.save({"inputs": trial.inputs, "state": trial.state}, self.trial_file(number))
         return self._trials
@@ -102,15 +130,18 @@ class Prepared:
         """Whether the reference draws random numbers in ``forward``."""
         if self._random is None:
             # The task's own inputs: a race needs the answer before any trial is drawn.
-            self._random = self.reference.draws(self.reference.inputs, self.state)
+            reference, state = self.reference, self.state
+            with self._alone():
+                self._random = reference.draws(reference.inputs, state)
         return self._random
 
     @property
     def mutates(self) -> bool:
         """Whether the reference writes to its inputs."""
         if self._mutates is None:
-            reference = self.reference
-            self._mutates = reference.mutates(reference.inputs, self.state, 0)
+            reference, state = self.reference, self.state
+            with self._alone():
+                self._mutates = reference.mutates(reference.inputs, state, 0)
         return self._mutates
 
     @property
@@ -123,7 +154,8 @@ class Prepared:
     def degenerate(self) -> bool:
         """Whether the task's output hardly depends on its input."""
         if self._degenerate is None:
-            self._degenerate = is_degenerate(self.task)
+            with self._alone():
+                self._degenerate = is_degenerate(self.task, device=self.device)
         return self._degenerate
 
     @property
@@ -146,12 +178,22 @@ class Prepared:
         if self._fresh is None:
             import torch
 
-            for k in range(N_COPIES):
-                torch.save({"inputs": self.task.draw_inputs(self.seed())}, self.folder / f"copy{k}.pt")
             self._fresh = self.task.draw_inputs(self.seed())
+            size = sum(x.numel() * x.element_size() for x in self._fresh if isinstance(x, torch.Tensor))
+            self._copies = [
+                self.folder / f"copy{k}.pt" for k in range(_N_COPIES if size <= _LARGE else _N_COPIES // 2)
+            ]
+            for path in self._copies:
+                torch.save({"inputs": self.task.draw_inputs(self.seed())}, path)
             torch.save({"inputs": self._fresh}, self.folder / "fresh.pt")
             torch.save(self.state, self.folder / "state.pt")
         return self._fresh
+
+    @property
+    def copies(self) -> list[str]:
+        """The files of the inputs between which timed calls rotate."""
+        _ = self.fresh
+        return [str(path) for path in self._copies]
 
     def job(self, code: str, folder: Path, procedure: str) -> dict[str, Any]:
         """Write the candidate to a job's folder and return the part of the job that all procedures share."""
@@ -193,12 +235,17 @@ class Prepared:
     def limits(self, extra: float = 0.0) -> Limits:
         """Return the limits of a worker: the timeout and `extra` seconds, memory as the data need it."""
         size = sum(path.stat().st_size for path in self.folder.iterdir())
-        return Limits(wall=self.settings.timeout + extra, memory=max(8192, 16 * size >> 20))
+        return Limits(
+            wall=self.settings.timeout + extra,
+            memory=max(8192, 16 * size >> 20),
+            file_size=max(4096, size >> 20),
+        )
 
     def is_right(self, inputs: list[Any], state: dict[str, Any], outputs: list[Any], seed: int) -> bool:
         """Return whether outputs on other inputs than the trials' are right."""
-        eager, _ = self.reference.run(inputs, state, seed)
-        oracle = self.reference.run_double(inputs, state, seed)
+        with self._alone():
+            eager, _ = self.reference.run(inputs, state, seed)
+            oracle = self.reference.run_double(inputs, state, seed)
         oracle = eager if oracle is None else oracle
         return compare(eager, oracle, outputs, rtol=self.settings.rtol, inputs=inputs).ok
 

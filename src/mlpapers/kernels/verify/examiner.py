@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -10,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from mlpapers.kernels.verify import hacks as catalogue
-from mlpapers.kernels.verify._prepared import N_COPIES, Prepared, builds_itself
+from mlpapers.kernels.verify._prepared import Prepared, builds_itself
+from mlpapers.kernels.verify.devices import check_devices, on_host, put_together, share_out, take_device
 from mlpapers.kernels.verify.inputs import Trial
 from mlpapers.kernels.verify.isolation import Limits, Outcome, job_folder, run_job
 from mlpapers.kernels.verify.report import CorrectnessReport, Verdict
-from mlpapers.kernels.verify.settings import Settings, device_lock, kernel_cache
+from mlpapers.kernels.verify.settings import Settings, kernel_cache
 from mlpapers.kernels.verify.static import static_check
 from mlpapers.kernels.verify.timing import paired_speedup
 
@@ -22,8 +25,12 @@ if TYPE_CHECKING:
     from mlpapers.kernels.task import Task
 
 # What the numbers of one timing suspect must show again in the next: machines are busy now and then.
-_TIMING_RETRIES = 1
+_TIMING_RETRIES = 3
+# What only numbers show, and a busy machine may show too; the rest is seen in values.
+_BY_THE_CLOCK = frozenset({"async_work", "clock", "roofline", "slows_reference"})
 _COMPILE_SECONDS = 240.0
+# Races of so many runs and more compare pair by pair: all that take part run on one device.
+_PAIRED_RUNS = 31
 
 
 class Examiner:
@@ -35,7 +42,12 @@ class Examiner:
     dsl, backend : str
     settings : Settings, optional
     random_state : int, Generator or None
+    devices : list of str, optional
+        The devices that share the work, by default the first of the backend.
     """
+
+    # Whether a device's driver refuses to start in a network namespace of its own; learnt from the first try.
+    _needs_network = False
 
     def __init__(
         self,
@@ -45,6 +57,7 @@ class Examiner:
         backend: str = "auto",
         settings: Settings | None = None,
         random_state: Any = None,
+        devices: Sequence[str] | None = None,
     ) -> None:
         from mlpapers.kernels.dsl import get_dsl, resolve
 
@@ -52,7 +65,9 @@ class Examiner:
         self.dsl, self.backend = resolve(dsl, backend)
         self.settings = settings or Settings()
         self._language = get_dsl(self.dsl)
-        self._prepared = Prepared(task, self.settings, random_state)
+        self.devices = check_devices(devices, self.backend)
+        self._on_host = on_host(self.devices[0])
+        self._prepared = Prepared(task, self.settings, random_state, self.devices[0])
 
     def __enter__(self) -> Self:
         return self
@@ -127,25 +142,41 @@ class Examiner:
 
     @property
     def _environment(self) -> dict[str, str]:
-        return {**self._language.environment(self.backend), "MLPAPERS_KERNEL_CACHE": str(kernel_cache())}
-
-    @property
-    def _device(self) -> str:
-        from mlpapers.kernels.dsl import get_backend
-
-        return get_backend(self.backend).device()
+        found = {**self._language.environment(self.backend), "MLPAPERS_KERNEL_CACHE": str(kernel_cache())}
+        # What one candidate of a task compiled the next need not compile; other tasks do not see it.
+        return found if self._on_host else {**found, "TRITON_CACHE_DIR": str(self._prepared.compiled)}
 
     def _job(self, code: str, folder: Path, procedure: str) -> dict[str, Any]:
-        """Return a job on this examination's device."""
+        """Return a job; the device comes when one is free."""
         job = self._prepared.job(code, folder, procedure)
-        if self._device != "cpu":
-            job |= {"device": self._device, "programs": True}
+        if not self._on_host:
+            job |= {"programs": True, "writable": [str(self._prepared.compiled)]}
         return job
 
     def _limits(self, extra: float = 0.0) -> Limits:
         """Return the limits of a worker; a device's driver maps more memory than there is."""
         limits = self._prepared.limits(extra)
-        return limits if self._device == "cpu" else replace(limits, memory=0, processes=4096)
+        return limits if self._on_host else replace(limits, memory=0, processes=4096, open_files=4096)
+
+    def _run(self, folder: Path, job: dict[str, Any], limits: Limits, *, alone: bool = True) -> Outcome:
+        """Run a job on the first device that is free; `alone` is how everything runs on a GPU."""
+        with take_device(self.devices) if alone or not self._on_host else nullcontext("cpu") as device:
+            job = {**job, "device": "cpu" if self._on_host else device, "network": Examiner._needs_network}
+
+            def run(job: dict[str, Any]) -> Outcome:
+                return run_job(
+                    folder,
+                    job,
+                    limits=limits,
+                    environment=self._environment,
+                    sandbox=self.settings.sandbox,
+                )
+
+            outcome = run(job)
+            if outcome.status == "device" and not job["network"]:
+                outcome = run({**job, "network": True})
+                Examiner._needs_network = outcome.status != "device"
+        return outcome
 
     def _correct(self, code: str) -> CorrectnessReport:
         prepared, trials = self._prepared, self.trials
@@ -156,13 +187,7 @@ class Examiner:
                 for k, trial in enumerate(trials)
             ]
             job["replay"] = prepared.replay_pair()
-            outcome = run_job(
-                folder,
-                job,
-                limits=self._limits(),
-                environment=self._environment,
-                sandbox=self.settings.sandbox,
-            )
+            outcome = self._run(folder, job, self._limits(), alone=False)
             if outcome.status != "ok":
                 return _failed_run(outcome, trials)
             comparisons, hacks, error = catalogue.judge_trials(
@@ -217,6 +242,8 @@ class Examiner:
             suspected &= set(hacks)
             if not suspected:
                 return self._verdict(outcome, report)
+            if suspected - _BY_THE_CLOCK:
+                break
         names = tuple(sorted(suspected))
         text = error or "\n".join(f"{name}: {catalogue.CATALOGUE[name]}" for name in names)
         return _failed("hack", replace(report, hacks=names, error=text, error_class="hack"))
@@ -259,7 +286,7 @@ class Examiner:
             prepared.write_reference(folder)
             job |= {
                 "candidate": "compile" if compiled else "code",
-                "copies": [str(prepared.folder / f"copy{k}.pt") for k in range(N_COPIES)],
+                "copies": prepared.copies,
                 "fresh": str(prepared.folder / "fresh.pt"),
                 "state": str(prepared.folder / "state.pt"),
                 "seed": prepared.seed(),
@@ -269,16 +296,13 @@ class Examiner:
                 "n_pairs": settings.n_pairs,
                 "max_seconds": settings.max_seconds,
                 # A device's cache holds whole tasks: unless it is overwritten, its bandwidth is measured.
-                "cold": settings.cold or self._device != "cpu",
+                "cold": settings.cold or not self._on_host,
             }
             limits = self._limits(settings.max_seconds + (_COMPILE_SECONDS if compiled else 0.0))
             if compiled:
                 # The compiler is trusted; it maps much and starts many processes.
                 limits = replace(limits, memory=0, processes=4096)
-            with device_lock(self._device):
-                outcome = run_job(
-                    folder, job, limits=limits, environment=self._environment, sandbox=settings.sandbox
-                )
+            outcome = self._run(folder, job, limits)
             if outcome.status != "ok" or compiled:
                 return outcome, [], ""
             found = set(catalogue.timing_hacks(outcome))
@@ -298,11 +322,13 @@ class Examiner:
         return outcome, sorted(found), "\n".join(problems)
 
     def race(self, codes: Sequence[str], runs: int, *, max_seconds: float = 20.0) -> list[list[float] | None]:
-        """Time candidates in turns in one worker, unverified.
+        """Time candidates in turns, unverified, in one worker on each device.
 
         Parameters
         ----------
         codes : sequence of str
+            With several devices, times on another one are scaled by those of the first of `codes`, which
+            runs on all of them.
         runs : int
             Samples of each.
         max_seconds : float
@@ -313,8 +339,21 @@ class Examiner:
         times : list
             Seconds per candidate, None for one that does not run.
         """
-        prepared, settings = self._prepared, self.settings
-        _ = prepared.fresh  # writes the files that timing needs
+        groups = share_out(len(codes), 1 if runs >= _PAIRED_RUNS else len(self.devices))
+        prepared = self._prepared
+        # Written once, before several threads read them.
+        _ = prepared.copies, prepared.mutates, prepared.random
+        if len(groups) == 1:
+            return self._raced(codes, runs, max_seconds)
+        # Devices of this machine: threads wait for the workers, nothing is to be sent anywhere.
+        with ThreadPoolExecutor(len(groups)) as pool:
+            parts = list(
+                pool.map(lambda group: self._raced([codes[k] for k in group], runs, max_seconds), groups)
+            )
+        return put_together(groups, parts, len(codes))
+
+    def _raced(self, codes: Sequence[str], runs: int, max_seconds: float) -> list[list[float] | None]:
+        prepared = self._prepared
         with job_folder() as folder:
             job = self._job("", folder, "race")
             for k, code in enumerate(codes):
@@ -322,28 +361,30 @@ class Examiner:
             job |= {
                 "racers": [f"racer{k}" for k in range(len(codes))],
                 "programs": False,
-                "copies": [str(prepared.folder / f"copy{k}.pt") for k in range(N_COPIES)],
+                "copies": prepared.copies,
                 "state": str(prepared.folder / "state.pt"),
+                "cold": not self._on_host,
                 "mutates": prepared.mutates,
                 "runs": runs,
                 "max_seconds": max_seconds,
             }
-            with device_lock(self._device):
-                outcome = run_job(
-                    folder,
-                    job,
-                    limits=self._limits(max_seconds),
-                    environment=self._environment,
-                    sandbox=settings.sandbox,
-                )
+            outcome = self._run(folder, job, self._limits(max_seconds))
         return outcome.result["times"] if outcome.status == "ok" else [None] * len(codes)
 
     def _too_fast(self, result: Mapping[str, Any]) -> bool:
+        import torch
+
         from mlpapers.kernels.dsl import get_backend
 
         hardware = get_backend(self.backend).hardware()
         bytes_min, flops = self._prepared.work
         peak = hardware.peak_flops
+        if not self._on_host and any(
+            isinstance(x, torch.Tensor) and x.is_floating_point() and x.element_size() < 4
+            for x in self.trials[0].inputs
+        ):
+            # Tensor cores do numbers of half the width twice as fast.
+            peak *= 2
         if self.backend == "cpu":
             peak = max(peak, catalogue.processor_peak(hardware.cores, hardware.vector_bytes))
         return catalogue.roofline_exceeded(
@@ -352,7 +393,7 @@ class Examiner:
             flops=flops,
             bandwidth=hardware.bandwidth,
             peak_flops=peak,
-            cache_bytes=catalogue.cache_bytes(),
+            cache_bytes=catalogue.cache_bytes(self.devices[0]),
         )
 
 

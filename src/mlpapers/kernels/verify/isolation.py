@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpapers.core.validation import check_real
+from mlpapers.kernels.verify._container import docker_command, remove_container
 
 # A sandbox rewrites the command line of a worker: (argv, folder) -> argv.
 Sandbox = str | Callable[[Sequence[str], Path], Sequence[str]]
@@ -34,6 +35,8 @@ _KEPT_OUTPUT = 32 * 1024
 # What a worker inherits; no keys, no proxies.
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CXX", "CUDA_HOME")
 _PREFIXES = ("OMP_", "MKL_", "KMP_", "GOMP_", "CUDA_", "TRITON_", "MLPAPERS_KERNEL")
+# Read when a kernel runs, not when modules are imported: workers that differ in them share a server.
+_PER_JOB = ("MLPAPERS_", "TRITON_CACHE_DIR")
 _START_SECONDS = 120.0
 _TICK = 0.5
 
@@ -269,6 +272,8 @@ def worker_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]
     # A second pool of threads, started by numpy's import, would keep the worker from leaving the network.
     kept["OPENBLAS_NUM_THREADS"] = "1"
     kept["PYTHONHASHSEED"] = "0"
+    # A look at the GPUs that starts the driver would leave the server's children without it.
+    kept["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     # The library itself, wherever it is imported from.
     source = str(Path(__file__).resolve().parents[3])
     paths = [source, *kept.get("PYTHONPATH", "").split(os.pathsep)]
@@ -317,7 +322,7 @@ def run_job(
     """
     limits = limits or Limits()
     extra = dict(environment or {})
-    variables = worker_environment({k: v for k, v in extra.items() if not k.startswith("MLPAPERS_")})
+    variables = worker_environment({k: v for k, v in extra.items() if not k.startswith(_PER_JOB)})
     request = {
         "folder": str(folder),
         "limits": limits.as_numbers(),
@@ -344,7 +349,7 @@ def _run_wrapped(
     folder: Path, environment: Mapping[str, str], wall: float, sandbox: Sandbox
 ) -> tuple[int | None, bytes]:
     argv = [sys.executable, "-m", "mlpapers.kernels.verify._forkserver", "--job", str(folder)]
-    wrap = _docker if sandbox == "docker" else sandbox
+    wrap = docker_command if sandbox == "docker" else sandbox
     if not callable(wrap):
         raise ValueError(f"sandbox must be 'process', 'docker' or a callable; got {sandbox!r}")
     with (folder / "output").open("wb") as output:
@@ -362,19 +367,10 @@ def _run_wrapped(
             status = None
         _kill_group(process.pid)
         process.wait()
+        if sandbox == "docker":
+            remove_container(folder)
     with (folder / "output").open("rb") as text:
         return status, text.read(2 * _KEPT_OUTPUT)
-
-
-def _docker(argv: Sequence[str], folder: Path) -> list[str]:
-    """Return the command line of a container without network; its image comes from MLPAPERS_DOCKER_IMAGE."""
-    if shutil.which("docker") is None:
-        raise RuntimeError("sandbox='docker' needs the command docker, which is not on the PATH")
-    image = os.environ.get("MLPAPERS_DOCKER_IMAGE")
-    if not image:
-        raise RuntimeError("sandbox='docker' needs MLPAPERS_DOCKER_IMAGE, an image with mlpapers installed")
-    mount = ["-v", f"{folder}:{folder}"]
-    return ["docker", "run", "--rm", "--network", "none", *mount, image, "python", *argv[1:]]
 
 
 def _outcome(

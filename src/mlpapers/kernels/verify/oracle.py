@@ -245,21 +245,33 @@ class Reference:
     task : Task
     seed : int
         For the constructor.
+    device : str
+        Where it runs; inputs, states and outputs are in the processor's memory all the same.
     """
 
-    def __init__(self, task: Task, seed: int = 0) -> None:
+    def __init__(self, task: Task, seed: int = 0, device: str = "cpu") -> None:
         self.module, self.inputs = task.build(seed)
+        self.device = device
+        if device != "cpu":
+            self.module = self.module.to(device)
 
     def state(self) -> dict[str, Any]:
         """Return a copy of parameters and buffers."""
-        return {key: value.detach().clone() for key, value in self.module.state_dict().items()}
+        return {key: value.detach().to("cpu", copy=True) for key, value in self.module.state_dict().items()}
+
+    def _call(self, module: Any, inputs: Sequence[Any], seed: int) -> list[Any]:
+        """Return the flat outputs, in the processor's memory."""
+        return [_moved(x, "cpu") for x in _call(module, self._there(inputs), seed, self.device)]
+
+    def _there(self, inputs: Sequence[Any]) -> list[Any]:
+        return list(inputs) if self.device == "cpu" else [_moved(x, self.device) for x in inputs]
 
     def run(
         self, inputs: Sequence[Any], state: dict[str, Any], seed: int
     ) -> tuple[list[Any], dict[str, Any]]:
         """Return the flat outputs on `inputs` (left as they are) and the state after the call."""
         self.module.load_state_dict(state)
-        return _call(self.module, copies(inputs), seed), self.state()
+        return self._call(self.module, copies(inputs), seed), self.state()
 
     def run_double(self, inputs: Sequence[Any], state: dict[str, Any], seed: int) -> list[Any] | None:
         """Return the flat outputs in float64; None where the module cannot compute in it."""
@@ -271,7 +283,7 @@ class Reference:
             x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in copies(inputs)
         ]
         try:
-            return _call(module.double(), wide, seed)
+            return self._call(module.double(), wide, seed)
         except (RuntimeError, TypeError, ValueError, NotImplementedError):
             return None
 
@@ -279,25 +291,37 @@ class Reference:
         """Return whether ``forward`` takes numbers from torch's generator, seen in an output or not."""
         import torch
 
+        from mlpapers.kernels.verify._guard import generators
+
         self.module.load_state_dict(state)
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with torch.random.fork_rng(devices=_drawing(self.device)), torch.no_grad():
             torch.manual_seed(0)
-            before = torch.get_rng_state()
-            self.module(*copies(inputs))
-            return not torch.equal(before, torch.get_rng_state())
+            before = generators(self.device)
+            self.module(*self._there(copies(inputs)))
+            return not all(map(torch.equal, before, generators(self.device)))
 
     def mutates(self, inputs: Sequence[Any], state: dict[str, Any], seed: int) -> bool:
         """Return whether ``forward`` writes to its inputs."""
-        given = copies(inputs)
+        given = self._there(copies(inputs))
         self.module.load_state_dict(state)
-        _call(self.module, given, seed)
-        return not all(same_bits(a, b) for a, b in zip(given, inputs))
+        _call(self.module, given, seed, self.device)
+        return not all(same_bits(_moved(a, "cpu"), b) for a, b in zip(given, inputs))
 
 
-def _call(module: Any, inputs: list[Any], seed: int) -> list[Any]:
+def _drawing(device: str) -> list[str]:
+    return [] if device == "cpu" else [device]
+
+
+def _moved(value: Any, device: str) -> Any:
     import torch
 
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def _call(module: Any, inputs: list[Any], seed: int, device: str = "cpu") -> list[Any]:
+    import torch
+
+    with torch.random.fork_rng(devices=_drawing(device)), torch.no_grad():
         torch.manual_seed(seed)
         return flatten(module(*inputs))
 
@@ -321,7 +345,7 @@ def same_bits(a: Any, b: Any) -> bool:
     return torch.equal(a, b)
 
 
-def is_degenerate(task: Task, *, n_seeds: int = 3) -> bool:
+def is_degenerate(task: Task, *, n_seeds: int = 3, device: str = "cpu") -> bool:
     """Return whether the task's output is the same for all inputs, or rounding noise.
 
     With q_1 .. q_n the float64 outputs on inputs of several seeds and the same weights, a task is degenerate
@@ -332,12 +356,13 @@ def is_degenerate(task: Task, *, n_seeds: int = 3) -> bool:
     ----------
     task : Task
     n_seeds : int
+    device : str
 
     Returns
     -------
     degenerate : bool
     """
-    reference = Reference(task)
+    reference = Reference(task, device=device)
     state = reference.state()
     outputs = []
     for seed in range(1, n_seeds + 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlpapers.kernels.verify.examiner import Examiner
@@ -30,6 +31,7 @@ def verify(
     max_seconds: float = 2.0,
     cold: bool = False,
     random_state: Any = None,
+    devices: Sequence[str] | None = None,
 ) -> Verdict:
     """Examine a kernel, whoever wrote it: whether it is honest, right, and faster than eager.
 
@@ -67,6 +69,8 @@ def verify(
         Sweep 256 MiB before each timed call.
     random_state : int, Generator or None
         None draws fresh seeds each time.
+    devices : list of str, optional
+        The devices that may be used, by default the first of the backend.
 
     Returns
     -------
@@ -90,5 +94,7 @@ def verify(
         max_seconds=max_seconds,
         cold=cold,
     )
-    with Examiner(task, dsl=dsl, backend=backend, settings=settings, random_state=random_state) as examiner:
+    with Examiner(
+        task, dsl=dsl, backend=backend, settings=settings, random_state=random_state, devices=devices
+    ) as examiner:
         return examiner.examine(code, timing=timing)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,21 +53,3 @@ def kernel_cache() -> Path:
     folder = Path(os.environ.get("MLPAPERS_KERNEL_CACHE") or Path.home() / ".cache" / "mlpapers" / "kernels")
     folder.mkdir(parents=True, exist_ok=True)
     return folder.resolve()
-
-
-@contextlib.contextmanager
-def device_lock(device: str) -> Iterator[None]:
-    """Let one process at a time measure on a device.
-
-    Parameters
-    ----------
-    device : str
-    """
-    import fcntl
-
-    with (kernel_cache() / f"{device.replace(':', '-')}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)

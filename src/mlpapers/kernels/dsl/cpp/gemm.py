@@ -1,9 +1,8 @@
-"""C++ text of matrix products and convolutions of our own: packed blocks around a register-blocked kernel.
+"""C++ text of matrix products of our own: packed blocks around a register-blocked kernel.
 
 A block of C belongs to one thread from start to end: it packs a block of A (panels of rows, column after
 column) and one of B (panels of columns, row after row), and multiplies panel by panel with all of a panel's C
-in registers. A convolution is the product of its weights with the matrix of its windows, whose entries are
-looked up while a block of it is packed.
+in registers. Panels are as high as the registers allow and share the rows evenly, so that few are empty.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from mlpapers.kernels.dsl.cpp.convolution import CONVOLUTION, convolution_body
 from mlpapers.kernels.sketch import Call, Sketch
 
 GEMM = r"""
@@ -24,37 +24,49 @@ GEMM = r"""
 #endif
 #define G_NR (2 * G_VL)
 typedef float g_vec __attribute__((vector_size(4 * G_VL)));
-static const long G_KC = 256, G_MB = G_MR * 18, G_NB = G_NR * 16;
+typedef float g_any __attribute__((vector_size(4 * G_VL), aligned(4), may_alias));
+static const long G_KC = 256, G_PANELS = 18, G_NB = G_NR * 16;
+static inline long g_height(long rows) {
+  const long panels = (rows + G_MR - 1) / G_MR;
+  return panels > 1 ? (rows + panels - 1) / panels : rows < 1 ? 1 : rows;
+}
+template <int R>
 static void g_micro(const float* __restrict a, const float* __restrict b, long depth, float* __restrict out) {
-  g_vec c[G_MR][2] = {};
+  g_vec c[R][2] = {};
+  #pragma GCC unroll 2
   for (long k = 0; k < depth; ++k) {
     const g_vec b0 = *(const g_vec*)(b + k * G_NR), b1 = *(const g_vec*)(b + k * G_NR + G_VL);
     #pragma GCC unroll 16
-    for (int i = 0; i < G_MR; ++i) {
-      const float x = a[k * G_MR + i];
+    for (int i = 0; i < R; ++i) {
+      const float x = a[k * R + i];
       c[i][0] += x * b0;
       c[i][1] += x * b1;
     }
   }
   #pragma GCC unroll 16
-  for (int i = 0; i < G_MR; ++i) {
+  for (int i = 0; i < R; ++i) {
     *(g_vec*)(out + i * G_NR) = c[i][0];
     *(g_vec*)(out + i * G_NR + G_VL) = c[i][1];
   }
 }
-// The matrix a[m * sm + k * sk]; a block of it as panels of G_MR rows.
+typedef void (*g_micro_of)(const float*, const float*, long, float*);
+template <int R> static g_micro_of g_pick(long rows) {
+  if constexpr (R == 1) return g_micro<1>;
+  else return rows == R ? g_micro<R> : g_pick<R - 1>(rows);
+}
+// The matrix a[m * sm + k * sk]; a block of it as panels of `high` rows.
 struct g_rows {
-  const float* a; long sm, sk;
+  const float* a; long sm, sk, high;
   void pack(long m0, long mb, long k0, long depth, float* out) const {
-    for (long p = 0; p < mb; p += G_MR, out += depth * G_MR) {
-      const long rows = m_min(G_MR, mb - p);
-      if (rows < G_MR) for (long j = 0; j < depth * G_MR; ++j) out[j] = 0;
+    for (long p = 0; p < mb; p += high, out += depth * high) {
+      const long rows = m_min(high, mb - p);
+      if (rows < high) for (long j = 0; j < depth * high; ++j) out[j] = 0;
       const float* q = a + (m0 + p) * sm + k0 * sk;
       if (sm == 1) {
-        for (long k = 0; k < depth; ++k) for (long i = 0; i < rows; ++i) out[k * G_MR + i] = q[k * sk + i];
+        for (long k = 0; k < depth; ++k) for (long i = 0; i < rows; ++i) out[k * high + i] = q[k * sk + i];
       } else {
         for (long i = 0; i < rows; ++i)
-          for (long k = 0; k < depth; ++k) out[k * G_MR + i] = q[i * sm + k * sk];
+          for (long k = 0; k < depth; ++k) out[k * high + i] = q[i * sm + k * sk];
       }
     }
   }
@@ -76,59 +88,20 @@ struct g_columns {
     }
   }
 };
-// The matrix of a convolution's windows: row k is (channel, tap), column n an output position.
-struct g_windows {
-  const float* x; long in[3], out[3], taps[3], stride[3], pad[3], step[3];
-  void pack(long n0, long nb, long k0, long depth, float* to) const {
-    for (long p = 0; p < nb; p += G_NR, to += depth * G_NR) {
-      const long wide = m_min(G_NR, nb - p);
-      if (wide < G_NR) for (long j = 0; j < depth * G_NR; ++j) to[j] = 0;
-      // Positions of one output line at a time: their inputs are evenly spaced.
-      for (long j = 0; j < wide;) {
-        const long n = n0 + p + j, w = n % out[2], h = n / out[2] % out[1], d = n / out[2] / out[1];
-        const long run = m_min(out[2] - w, wide - j);
-        for (long k = 0; k < depth; ++k) {
-          long rest = k0 + k;
-          const long kw = rest % taps[2]; rest /= taps[2];
-          const long kh = rest % taps[1]; rest /= taps[1];
-          const long kd = rest % taps[0], channel = rest / taps[0];
-          const long sd = d * stride[0] - pad[0] + kd * step[0], sh = h * stride[1] - pad[1] + kh * step[1];
-          const long first = w * stride[2] - pad[2] + kw * step[2];
-          float* q = to + k * G_NR + j;
-          if (sd < 0 || sd >= in[0] || sh < 0 || sh >= in[1]) {
-            for (long i = 0; i < run; ++i) q[i] = 0;
-            continue;
-          }
-          const float* line = x + ((channel * in[0] + sd) * in[1] + sh) * in[2];
-          const long gap = stride[2], size = in[2];
-          if (first >= 0 && first + (run - 1) * gap < size) {
-            if (gap == 1) for (long i = 0; i < run; ++i) q[i] = line[first + i];
-            else for (long i = 0; i < run; ++i) q[i] = line[first + i * gap];
-          } else {
-            for (long i = 0; i < run; ++i) {
-              const long at = first + i * gap;
-              q[i] = at < 0 || at >= size ? 0 : line[at];
-            }
-          }
-        }
-        j += run;
-      }
-    }
-  }
-};
 // c[m * ld + n] = alpha * sum_k a b + beta * start[m * tm + n * tn] on the block at (m0, n0).
-template <class B>
 static void g_block(
-    const g_rows& a, const B& b, float* c, long ld, const float* start, long tm, long tn, float alpha,
+    const g_rows& a, const g_columns& b, float* c, long ld, const float* start, long tm, long tn, float alpha,
     float beta, long m0, long mb, long n0, long nb, long depth, float* __restrict pa, float* __restrict pb) {
   alignas(64) float tile[G_MR * G_NR];
+  const long high = a.high;
+  const g_micro_of micro = g_pick<G_MR>(high);
   for (long k0 = 0; k0 == 0 || k0 < depth; k0 += G_KC) {
     const long kc = m_min(G_KC, depth - k0);
     a.pack(m0, mb, k0, kc, pa);
     b.pack(n0, nb, k0, kc, pb);
-    for (long j0 = 0; j0 < nb; j0 += G_NR) for (long i0 = 0; i0 < mb; i0 += G_MR) {
-      g_micro(pa + i0 * kc, pb + j0 * kc, kc, tile);
-      const long rows = m_min(G_MR, mb - i0), wide = m_min(G_NR, nb - j0);
+    for (long j0 = 0; j0 < nb; j0 += G_NR) for (long i0 = 0; i0 < mb; i0 += high) {
+      micro(pa + i0 * kc, pb + j0 * kc, kc, tile);
+      const long rows = m_min(high, mb - i0), wide = m_min(G_NR, nb - j0);
       for (long i = 0; i < rows; ++i) {
         const long m = m0 + i0 + i, n = n0 + j0;
         float* q = c + m * ld + n;
@@ -186,6 +159,12 @@ def times(*sizes: str) -> str:
     return "*".join([*rest, str(known)] if known != 1 or not rest else rest)
 
 
+def own_helpers(call: Call) -> list[str]:
+    """Return the texts that a call's function needs before it, each once per kernel."""
+    convolves = json.loads(call.spec)["own"]["form"] == "convolution"
+    return [GEMM, CONVOLUTION] if convolves else [GEMM]
+
+
 def gemm_function(name: str, sketch: Sketch, call: Call) -> tuple[str, list[str], list[str]]:
     """Return the function of a product or convolution, its tensors and its sizes.
 
@@ -203,7 +182,7 @@ def gemm_function(name: str, sketch: Sketch, call: Call) -> tuple[str, list[str]
     """
     spec = json.loads(call.spec)["own"]
     operands = [Operand(sketch, arg) for arg in call.args]
-    write = _convolution if spec["form"] == "convolution" else _product
+    write = convolution_body if spec["form"] == "convolution" else _product
     body, sizes = write(spec, operands)
     tensors = [*(operand.base for operand in operands), *call.dst]
     parameters = [f"const float* p{k}" for k in range(len(operands))] + ["float* __restrict y"]
@@ -226,7 +205,7 @@ def _product(spec: dict[str, Any], operands: Sequence[Operand]) -> tuple[str, li
         matrices.append((f"p{slot} + {size(operand.offset)} + batch * {sb}", first, second))
     (a, am, ak), (b, bk, bn) = matrices[:2]
     start, tm, tn = matrices[2] if len(matrices) > 2 else ("nullptr", "0", "0")
-    setup = f"const g_rows a = {{{a}, {am}, {ak}}}; const g_columns b = {{{b}, {bk}, {bn}}};"
+    setup = f"const g_rows a = {{{a}, {am}, {ak}, high}}; const g_columns b = {{{b}, {bk}, {bn}}};"
     block = (
         f"g_block(a, b, y + batch * {m} * {n}, {n}, {start}, {tm}, {tn}, {float(spec['alpha'])!r}f, "
         f"{float(spec['beta'])!r}f, m0, mb, n0, nb, {k}, pa, pb);"
@@ -234,48 +213,16 @@ def _product(spec: dict[str, Any], operands: Sequence[Operand]) -> tuple[str, li
     return _loop(batches, m, n, k, setup, block), sizes
 
 
-def _convolution(spec: dict[str, Any], operands: Sequence[Operand]) -> tuple[str, list[str]]:
-    """Return the body of a convolution: every image and group is a product, weights (M, K) first."""
-    sizes: list[str] = []
-
-    def size(text: str) -> str:
-        sizes.append(text)
-        return f"e{len(sizes) - 1}"
-
-    images, channels, *inside = (size(text) for text in spec["input"])
-    outs = [size(text) for text in spec["output"][2:]]
-    groups, m, per = spec["groups"], spec["rows"], spec["channels"]
-    taps = "*".join(map(str, spec["kernel"]))
-    n = "*".join(outs)
-    k = f"({per} * {taps})"
-
-    def three(values: Sequence[Any], fill: int) -> str:
-        return "{" + ", ".join(map(str, [*[fill] * (3 - len(values)), *values])) + "}"
-
-    at = [f"p{slot} + {size(operand.offset)}" for slot, operand in enumerate(operands)]
-    setup = (
-        f"const long image = batch / {groups}, group = batch % {groups}; "
-        f"const g_rows a = {{{at[1]} + group * {m} * {k}, {k}, 1}}; "
-        f"const g_windows b = {{{at[0]} + (image * {channels} + group * {per}) * {'*'.join(inside)}, "
-        f"{three(inside, 1)}, {three(outs, 1)}, {three(spec['kernel'], 1)}, {three(spec['stride'], 1)}, "
-        f"{three(spec['padding'], 0)}, {three(spec['dilation'], 1)}}};"
-    )
-    start = f"{at[2]} + group * {m}" if len(at) > 2 else "nullptr"
-    block = (
-        f"g_block(a, b, y + batch * {m} * {n}, {n}, {start}, 1, 0, 1.0f, 1.0f, m0, mb, n0, nb, {k}, pa, pb);"
-    )
-    return _loop(f"({images} * {groups})", f"{m}L", f"({n})", k, setup, block), sizes
-
-
 def _loop(batches: str, m: str, n: str, k: str, setup: str, block: str) -> str:
     """Return the loop over blocks of all products, each one thread's from start to end."""
     return f"""\
-  const long gm = g_side({m}, G_MR, G_MB, {batches} * (({n} + G_NB - 1) / G_NB), threads);
+  const long high = g_height({m}), others = {batches} * (({n} + G_NB - 1) / G_NB);
+  const long gm = g_side({m}, high, high * G_PANELS, others, threads);
   const long gn = g_side({n}, G_NR, G_NB, {batches} * (({m} + gm - 1) / gm), threads);
   const long ms = ({m} + gm - 1) / gm, ns = ({n} + gn - 1) / gn;
   #pragma omp parallel num_threads(threads) if((double){batches} * {m} * {n} * {k} > 65536.0)
   {{
-    float* pa = (float*)aligned_alloc(64, (gm + G_MR) * G_KC * 4);
+    float* pa = (float*)aligned_alloc(64, ((gm + high) * G_KC * 4 + 63) / 64 * 64);
     float* pb = (float*)aligned_alloc(64, (gn + G_NR) * G_KC * 4);
     #pragma omp for schedule(dynamic)
     for (long task = 0; task < {batches} * ms * ns; ++task) {{

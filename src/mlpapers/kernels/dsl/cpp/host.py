@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from mlpapers.kernels.dsl.cpp.gemm import GEMM, gemm_function
+from mlpapers.kernels.dsl.cpp.gemm import gemm_function, own_helpers
 from mlpapers.kernels.dsl.cpp.loader import LOADER
 from mlpapers.kernels.dsl.cpp.maths import PRELUDE
 from mlpapers.kernels.dsl.cpp.render import Function
@@ -18,6 +18,14 @@ FLAGS = (
     "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fno-math-errno", "-fno-trapping-math",
     "-fno-signed-zeros", "-fassociative-math", "-ffp-contract=fast", "-funroll-loops",
 )  # fmt: skip
+
+
+# The same functions by bindings that take several microseconds less per call than the operators' objects.
+_IN_TORCH = ("convolution", "mm", "bmm", "addmm", "baddbmm", "matmul", "mv", "dot")
+_DIRECT = {
+    **{name: f"torch.{name}" for name in _IN_TORCH},
+    **{name: f"torch.nn.functional.{name}" for name in ("linear", "scaled_dot_product_attention")},
+}
 
 
 class CppHost(Host):
@@ -32,7 +40,7 @@ class CppHost(Host):
     def __init__(self, sketch: Sketch, params: dict[str, Any]) -> None:
         values = {name: value for name, value in params.items() if isinstance(value, int)}
         super().__init__(sketch.with_constexprs(**values), params)
-        self.products = 0
+        self.helpers: list[str] = []
 
     def render(self) -> str:
         """Return the source."""
@@ -75,6 +83,12 @@ class CppHost(Host):
             f"    def forward{signature.rstrip()}\n{body}\n"
         )
 
+    def callee(self, target: str) -> str:
+        """Return the function of the library: the binding in ``torch`` where it takes the same arguments."""
+        space, name, overload = target.split(".")
+        direct = _DIRECT.get(name) if (space, overload) == ("aten", "default") else None
+        return direct or super().callee(target)
+
     def allocation(self, name: str) -> str:
         """Return the expression of a new tensor, on huge pages where it is large and they are wanted."""
         tensor = self.sketch.tensor(name)
@@ -97,8 +111,9 @@ class CppHost(Host):
         name = f"kernel_{len(self.functions)}"
         text, tensors, sizes = gemm_function(name, self.sketch, call)
         # The helpers come once, before the first function that needs them.
-        self.functions.append(text if self.products else GEMM + "\n" + text)
-        self.products += 1
+        needed = [helper for helper in own_helpers(call) if helper not in self.helpers]
+        self.helpers += needed
+        self.functions.append("\n".join([*needed, text]))
         for tensor in tensors:
             self.make(tensor)
         arguments = [*tensors, *(self.number(size) for size in sizes)]

@@ -76,7 +76,7 @@ def _call(source, flags, name, *arguments):
             ctypes.c_void_p if isinstance(value, torch.Tensor) else ctypes.c_long for value in arguments
         ] + [ctypes.c_int]
     function(
-        *[value.data_ptr() if isinstance(value, torch.Tensor) else value for value in arguments],
+        *[value if type(value) is int else value.data_ptr() for value in arguments],
         torch.get_num_threads(),
     )
 
@@ -97,7 +97,8 @@ _madvise = getattr(ctypes.CDLL(None), "madvise", None)
 
 def _fresh(shape, dtype, huge=True):
     """Return a new tensor; a large one asks the system for huge pages, which are faster to touch first."""
-    tensor = torch.empty(shape, dtype=_DTYPES[dtype])
+    # Sizes one by one are parsed faster than a tuple of them, where there are any.
+    tensor = torch.empty(*shape or ((),), dtype=_DTYPES[dtype])
     size = tensor.nbytes if huge else 0
     if size >= _HUGE_FROM and _madvise is not None:
         start = (tensor.data_ptr() + 4095) & ~4095

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mlpapers.kernels.dsl.cpp.choice import find_choice, write_choice
 from mlpapers.kernels.dsl.cpp.maths import STORAGE, TYPES, constant, expression
 from mlpapers.kernels.dsl.statements import is_literal
 from mlpapers.kernels.ops import COMPUTE
@@ -45,10 +46,12 @@ class Run:
         self.serial = tile is None
         self.pointers = 0
         self.loaded = {s.dst for s in statements if isinstance(s, Load)}
+        self.spans: list[tuple[Any, list[str]]] = []
 
     def collect(self) -> None:
         """Translate the statements into lines before, inside and after the loop."""
         for s in self.statements:
+            start = len(self.inside)
             if isinstance(s, Load):
                 self._load(s)
             elif isinstance(s, Store):
@@ -59,6 +62,7 @@ class Run:
                 self._reduce(s)
             else:
                 self._pointwise(s)
+            self.spans.append((s, self.inside[start:]))
 
     def write(self, depth: int) -> None:
         """Emit the code."""
@@ -78,6 +82,11 @@ class Run:
         self.f.emit(depth, "{")
         for line in self.before:
             self.f.emit(depth + 1, line)
+        choice = None if declared & self.f.arrays else find_choice(self.statements)
+        if choice is not None:
+            write_choice(self, choice, depth + 1)
+            self.f.emit(depth, "}")
+            return
         if not self.serial:
             self.f.emit(
                 depth + 1, "#pragma omp simd" + "".join(f" reduction({clause})" for clause in self.clauses)
@@ -151,11 +160,14 @@ class Run:
         self.before.append(f"{'' if write else 'const '}{kind}* {name} = {outside};")
         return dtype, f"{name}[{inside}]"
 
-    def _assign(self, name: str, text: str) -> None:
+    def assignment(self, name: str, text: str) -> str:
+        """Return the line that gives a name its value."""
         if self.tile is not None and name in self.f.arrays:
-            line = f"{name}[j] = {text};"
-        else:
-            line = f"const {TYPES[self.f.types[name]]} {name} = {text};"
+            return f"{name}[j] = {text};"
+        return f"const {TYPES[self.f.types[name]]} {name} = {text};"
+
+    def _assign(self, name: str, text: str) -> None:
+        line = self.assignment(name, text)
         self.inside.append(line)
         self.replay.append(line)
 

@@ -6,6 +6,7 @@ LOADER = (
     """\
 # -- loader: compiles _CUDA once per machine (by NVRTC or nvcc) and launches it through the driver
 import ctypes
+import glob
 import hashlib
 import os
 import shutil
@@ -19,33 +20,56 @@ import torch
     + '''
 
 def _nvrtc():
-    """Return NVRTC's library, None where there is none."""
-    for name in ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"):
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
+    """Return NVRTC's library: on the loader's path, torch's, or a toolkit's; None where there is none."""
+    first = (torch.version.cuda or "13").split(".")[0]
+    versions = [first, *(known for known in ("13", "12") if known != first)]
+    packages = os.path.dirname(os.path.dirname(torch.__file__))
+    folders = [
+        *glob.glob(os.path.join(packages, "nvidia", "*", "lib")),
+        os.path.join(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "lib64"),
+    ]
+    for name in [f"libnvrtc.so.{version}" for version in versions]:
+        for path in (name, *(os.path.join(folder, name) for folder in folders)):
+            try:
+                # The library looks for this one when it compiles, and not in its own folder.
+                if path != name:
+                    for part in glob.glob(os.path.join(os.path.dirname(path), "libnvrtc-builtins.so.*")):
+                        ctypes.CDLL(part, ctypes.RTLD_GLOBAL)
+                return ctypes.CDLL(path)
+            except OSError:
+                continue
     return None
 
 
 def _by_nvrtc(library, source, flags, arch):
     """Return the machine code of a source, compiled in this process."""
-    program = ctypes.c_void_p()
-    library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
-    options = [f"--gpu-architecture={arch}", *flags]
-    found = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
-    status = library.nvrtcCompileProgram(program, len(options), found)
-    size = ctypes.c_size_t()
-    if status:
-        library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-        log = ctypes.create_string_buffer(size.value)
-        library.nvrtcGetProgramLog(program, log)
-        raise RuntimeError("the kernel does not compile:\\n" + log.value.decode(errors="replace"))
-    library.nvrtcGetCUBINSize(program, ctypes.byref(size))
-    binary = ctypes.create_string_buffer(size.value)
-    library.nvrtcGetCUBIN(program, binary)
-    library.nvrtcDestroyProgram(ctypes.byref(program))
-    return binary.raw
+    library.nvrtcGetErrorString.restype = ctypes.c_char_p
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+
+    def checked(status, log=""):
+        if status:
+            reason = library.nvrtcGetErrorString(status).decode(errors="replace")
+            raise RuntimeError(f"the kernel does not compile ({reason})" + (f":\\n{log}" if log else ""))
+
+    checked(library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None))
+    try:
+        options = [f"--gpu-architecture={arch}", *flags]
+        found = (ctypes.c_char_p * len(options))(*[option.encode() for option in options])
+        status = library.nvrtcCompileProgram(program, len(options), found)
+        log = b""
+        if status and not library.nvrtcGetProgramLogSize(program, ctypes.byref(size)) and size.value:
+            text = ctypes.create_string_buffer(size.value)
+            log = b"" if library.nvrtcGetProgramLog(program, text) else text.value
+        checked(status, log.decode(errors="replace").strip())
+        checked(library.nvrtcGetCUBINSize(program, ctypes.byref(size)))
+        if not size.value:
+            # A virtual architecture gives no machine code.
+            raise RuntimeError(f"the architecture must be that of a device, such as sm_90; got {arch}")
+        binary = ctypes.create_string_buffer(size.value)
+        checked(library.nvrtcGetCUBIN(program, binary))
+        return binary.raw
+    finally:
+        library.nvrtcDestroyProgram(ctypes.byref(program))
 
 
 def _by_nvcc(source, flags, arch):
@@ -96,12 +120,23 @@ def _binary(source, flags, arch=None, folder=None):
 
 
 _functions = {}
+_libraries = {}
+
+
+def _libcuda():
+    """Return the driver's library."""
+    if "cuda" not in _libraries:
+        _libraries["cuda"] = ctypes.CDLL("libcuda.so.1")
+    return _libraries["cuda"]
 
 
 def _driver(status):
     """Raise what a call of the driver reports."""
     if status:
-        raise RuntimeError(f"the CUDA driver reports error {status}")
+        text = ctypes.c_char_p()
+        _libcuda().cuGetErrorString(status, ctypes.byref(text))
+        said = (text.value or b"unknown").decode(errors="replace")
+        raise RuntimeError(f"the CUDA driver reports error {status}: {said}")
 
 
 def _function(source, flags, name, device):
@@ -111,10 +146,9 @@ def _function(source, flags, name, device):
         torch.cuda.current_stream(device)
         with open(_binary(source, flags), "rb") as file:
             code = file.read()
-        driver = ctypes.CDLL("libcuda.so.1")
         module, found = ctypes.c_void_p(), ctypes.c_void_p()
-        _driver(driver.cuModuleLoadData(ctypes.byref(module), code))
-        _driver(driver.cuModuleGetFunction(ctypes.byref(found), module, name.encode()))
+        _driver(_libcuda().cuModuleLoadData(ctypes.byref(module), code))
+        _driver(_libcuda().cuModuleGetFunction(ctypes.byref(found), module, name.encode()))
         _functions[source, name, device] = found
     return found
 
@@ -134,8 +168,9 @@ def _run(source, flags, name, programs, threads, *arguments):
         ]
         places = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
         stream = ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)
-        launch = ctypes.CDLL("libcuda.so.1").cuLaunchKernel
-        _driver(launch(function, programs, 1, 1, threads, 1, 1, 0, stream, places, None))
+        _driver(
+            _libcuda().cuLaunchKernel(function, programs, 1, 1, threads, 1, 1, 0, stream, places, None)
+        )
 
 
 # -- end of the loader

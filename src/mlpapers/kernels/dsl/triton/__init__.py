@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,11 @@ _COLUMNS = (32, 64, 128, 256, 512)
 _WARPS = (0, 2, 4, 8, 16, 32)
 # Longest block of a loop inside another one.
 _INNER = 4096
+# Programs of a grid whose rows are cut into chunks, the number of chunks, and the shortest one.
+_PROGRAMS = 8192
+_FEWEST_CHUNKS = 16
+_MOST_CHUNKS = 512
+_SHORTEST = 1024
 # Largest row that a program of 32 warps holds in registers: 64 elements per thread.
 PERSISTENT = 65536
 
@@ -98,7 +104,8 @@ class TritonDSL(DSL):
         params : dict
         """
         self._check_backend(backend)
-        rows = _row_tiles(sketch)
+        chunks = {} if backend == "cpu" else _chunks(sketch)
+        rows = _row_tiles(sketch, chunks)
         found: dict[str, Any] = {}
         for name, value in sketch.constexprs:
             if name.startswith("TILE"):
@@ -110,7 +117,7 @@ class TritonDSL(DSL):
             elif name.startswith("COLS"):
                 found[name] = 128
             elif name.startswith("CHUNK"):
-                found[name] = value if backend == "cpu" else device_chunk(value)
+                found[name] = value if backend == "cpu" else chunks.get(name, device_chunk(value))
             elif name == "PRECISION":
                 found[name] = value
         if backend == "cuda":
@@ -177,8 +184,42 @@ def _installed() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _row_tiles(sketch: Sketch) -> dict[str, int]:
-    """Return the smallest power of two that holds the rows of each tile, 0 where their length is free."""
+def _chunks(sketch: Sketch) -> dict[str, int]:
+    """Return sizes of chunks that make about 8192 programs together with the other axes of their grid.
+
+    A chunk that is read in tiles is not shorter than a small tile: what lies beyond it would be idle lanes.
+    Where an axis is free nothing is returned.
+    """
+    from mlpapers.kernels.dsl.launches import Launch, Sizes, launches
+    from mlpapers.kernels.dsl.statements import power_of_two
+    from mlpapers.kernels.sketch import For, walk
+
+    sizes = Sizes(dict(sketch.constexprs), "")
+    found: dict[str, int] = {}
+    for step in launches(sketch):
+        axes = step.axes if isinstance(step, Launch) else ()
+        cut = next((axis for axis in axes if axis.step.startswith("CHUNK")), None)
+        if cut is None or not isinstance(step, Launch):
+            continue
+        extents = [sizes.known(axis.hi) for axis in axes if axis is not cut]
+        length = sizes.known(cut.hi)
+        if length is None or any(extent is None for extent in extents):
+            continue
+        others = math.prod(extent for extent in extents if extent is not None)
+        count = min(_MOST_CHUNKS, max(_FEWEST_CHUNKS, _PROGRAMS // max(others, 1)))
+        inner = any(
+            isinstance(loop, For) and loop.lo == cut.var and loop.step.startswith("TILE")
+            for loop in walk(step.body)
+        )
+        found[cut.step] = max(power_of_two(-(-length // count)), _SHORTEST if inner else 1)
+    return found
+
+
+def _row_tiles(sketch: Sketch, chunks: dict[str, int]) -> dict[str, int]:
+    """Return the smallest power of two that holds the rows of each tile, 0 where their length is free.
+
+    The rows of a chunk are no longer than it.
+    """
     from mlpapers.kernels.dsl.launches import Launch, Sizes, launches
     from mlpapers.kernels.dsl.statements import power_of_two
     from mlpapers.kernels.sketch import For, walk
@@ -188,9 +229,13 @@ def _row_tiles(sketch: Sketch) -> dict[str, int]:
     for step in launches(sketch):
         body = step.body if isinstance(step, Launch) else ()
         direct = [id(s) for s in body]
+        axes = step.axes if isinstance(step, Launch) else ()
+        cut = {axis.var: chunks[axis.step] for axis in axes if axis.step in chunks}
         for loop in walk(body):
             if isinstance(loop, For) and loop.step.startswith("TILE"):
                 extent = sizes.known(loop.hi) if "min(" not in loop.hi and loop.lo == "0" else None
+                if loop.lo in cut:
+                    extent = min(cut[loop.lo], _INNER)
                 width = power_of_two(extent) if extent is not None else 0
                 if id(loop) not in direct and width > _INNER:
                     # Inside another loop the accumulators stay in registers beside what is loaded.

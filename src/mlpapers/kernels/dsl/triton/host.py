@@ -11,7 +11,7 @@ from mlpapers.kernels.dsl.triton.loader import LOADER
 from mlpapers.kernels.dsl.triton.maths import helpers
 from mlpapers.kernels.dsl.triton.product import PRECISIONS, PRODUCT, product_line
 from mlpapers.kernels.dsl.triton.render import Program
-from mlpapers.kernels.dsl.triton.window import BLOCK, window_function
+from mlpapers.kernels.dsl.triton.window import block_of, window_function
 from mlpapers.kernels.sketch import Call, Sketch
 
 # Elements of a program's blocks per warp: 32 lanes with 8 elements (two 16-byte loads of float) each.
@@ -63,7 +63,8 @@ class TritonHost(DeviceHost):
         sizes = Sizes(self.constants, "tl.minimum({0}, {1})")
         self.functions.append(window_function(name, self.sketch.tensor(call.dst[0]).dtype, spec, sizes))
         area = " * ".join(f"({self.number(size)})" for size in spec["outs"])
-        programs = f"({self.number(spec['planes'])}) * (({area} + {BLOCK - 1}) // {BLOCK})"
+        block = block_of(spec)[0]
+        programs = f"({self.number(spec['planes'])}) * (({area} + {block - 1}) // {block})"
         arguments = [*call.args, *call.dst, *map(self.number, sizes.arguments)]
         self.lines.append(f"_run({name}, {programs}, {', '.join(arguments)}, num_warps=4)")
 
