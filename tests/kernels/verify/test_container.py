@@ -46,8 +46,8 @@ def docker(monkeypatch, tmp_path):
     return lambda: [json.loads(line) for line in log.read_text().splitlines()]
 
 
-def examine(code, **settings):
-    chosen = Settings(n_correct=1, library_ops="any", shape_policy="static", sandbox="docker", **settings)
+def examine(code):
+    chosen = Settings(n_correct=1, library_ops="any", shape_policy="static", sandbox="docker")
     with Examiner(RELU, dsl="plain", settings=chosen, random_state=0) as examiner:
         return examiner.examine(code, timing=False)
 
@@ -67,13 +67,6 @@ def test_a_worker_in_a_container(docker):
     assert name == f"worker-{job.split(':')[0].rpartition('/')[2]}"
     assert f"{kernel_cache()}:{kernel_cache()}:ro" in mounts
     assert len(mounts) == 3
-
-
-def test_a_container_ends_with_its_time(docker):
-    report = examine(model("while True:\n    pass"), timeout=1.5).report
-    assert report.error_class == "timeout"
-    run, removed = docker()
-    assert removed == ["rm", "--force", run[run.index("--name") + 1]]
 
 
 def test_what_docker_needs_is_named(monkeypatch, docker):

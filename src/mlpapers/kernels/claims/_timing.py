@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,64 @@ def measure(
     -------
     row : dict
     """
+    return measure_all([task], pairs, compiled=compiled, seed=seed, **options)[0]
+
+
+def measure_all(
+    tasks: Sequence[Task],
+    pairs: int,
+    *,
+    passes: int = 1,
+    compiled: bool = False,
+    seed: int = 0,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Return the row of every task, its rounds spread over several passes through all of them.
+
+    A machine that is busy with something else for a second or two then spoils some of a task's rounds, and
+    not their median.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    pairs : int
+        Rounds of a task in each pass.
+    passes : int
+    compiled, seed, **options
+        As in :func:`measure`.
+
+    Returns
+    -------
+    rows : list of dict
+    """
+    import torch
+
+    made = [_contestants(task, compiled, seed, options) for task in tasks]
+    seconds: list[list[dict[str, np.ndarray]]] = [[] for _ in tasks]
+    with torch.no_grad(), _no_compiler_pool() if compiled else contextlib.nullcontext():
+        for _ in range(passes):
+            for (functions, _), found in zip(made, seconds):
+                found.append(interleaved(functions, pairs))
+    rows = []
+    for task, (functions, templates), found in zip(tasks, made, seconds):
+        times = {name: np.concatenate([one[name] for one in found]) for name in functions}
+        row: dict[str, Any] = {
+            "task": task.name,
+            "speedup": paired_ratio(times["eager"], times["ours"]),
+            "eager_ms": 1e3 * float(np.median(times["eager"])),
+            "kernel_ms": 1e3 * float(np.median(times["ours"])),
+            "templates": templates,
+        }
+        if compiled:
+            row["compile_speedup"] = paired_ratio(times["eager"], times["compile"])
+        rows.append(row)
+    return rows
+
+
+def _contestants(
+    task: Task, compiled: bool, seed: int, options: Mapping[str, Any]
+) -> tuple[dict[str, Callable[[], Any]], str]:
+    """Return eager, ours and, where asked for, torch.compile's version as functions, and our templates."""
     import torch
 
     design = synthesise(task, **options)[0]
@@ -77,19 +135,7 @@ def measure(
         "eager": lambda: module(*inputs),
         "ours": lambda: ours(*inputs),
     }
-    with torch.no_grad():
-        if compiled:
-            quick = torch.compile(module)
-            functions["compile"] = lambda: quick(*inputs)
-        with _no_compiler_pool() if compiled else contextlib.nullcontext():
-            seconds = interleaved(functions, pairs)
-    row: dict[str, Any] = {
-        "task": task.name,
-        "speedup": paired_ratio(seconds["eager"], seconds["ours"]),
-        "eager_ms": 1e3 * float(np.median(seconds["eager"])),
-        "kernel_ms": 1e3 * float(np.median(seconds["ours"])),
-        "templates": "+".join(design.sketch.templates),
-    }
     if compiled:
-        row["compile_speedup"] = paired_ratio(seconds["eager"], seconds["compile"])
-    return row
+        quick = torch.compile(module)
+        functions["compile"] = lambda: quick(*inputs)
+    return functions, "+".join(design.sketch.templates)
