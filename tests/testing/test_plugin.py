@@ -20,6 +20,7 @@ OTHER = Paper(key="other", title="Other", **common)
 CLAIMS = """
 import pandas as pd
 from mlpapers.core import Evidence, Measurement
+from mlpapers.datasets import DataUnavailableError
 from zoo.papers import OTHER, ZOO
 
 
@@ -51,6 +52,11 @@ def bad_figure(scale, seed):
 @ZOO.claim("missing", "Unicorns are near.", source="Theorem 4", requires=["package:unicorn_detector"])
 def missing(scale, seed):
     raise AssertionError("never runs")
+
+
+@ZOO.claim("no-data", "Dodos are near.", source="Theorem 4")
+def no_data(scale, seed):
+    raise DataUnavailableError("the dodo is in no folder")
 
 
 @ZOO.claim("miss", "Whales are near.", source="Theorem 5", known_miss="they are at sea: 3 m")
@@ -111,7 +117,7 @@ def run(pytester, monkeypatch):
 def test_claims_are_items_in_an_empty_directory(run):
     result = run("--mlpapers-claims", "--mlpapers-paper", "zoo", "-rA")
     result.stdout.no_fnmatch_line("*def run_claim*")
-    result.assert_outcomes(passed=3, failed=6, skipped=1, xfailed=1)
+    result.assert_outcomes(passed=3, failed=6, skipped=2, xfailed=1)
     result.stdout.fnmatch_lines_random(
         [
             "PASSED zoo/holds",
@@ -125,7 +131,8 @@ def test_claims_are_items_in_an_empty_directory(run):
             "FAILED zoo/unmeasured*",
             "XFAIL zoo/miss - they are at sea: 3 m",
             "SKIPPED*needs the package unicorn_detector*",
-            "collected 11 items",
+            "SKIPPED*the dodo is in no folder*",
+            "collected 12 items",
         ]
     )
     assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -133,7 +140,7 @@ def test_claims_are_items_in_an_empty_directory(run):
 
 def test_a_failing_claim_prints_its_measurements(run):
     result = run("--mlpapers-claims", "--mlpapers-paper", "zoo", "-k", "zoo/fails")
-    result.assert_outcomes(failed=1, deselected=10)
+    result.assert_outcomes(failed=1, deselected=11)
     result.stdout.fnmatch_lines(
         [
             "zoo/fails does not hold (Theorem 2): Tigers are near.",
@@ -152,7 +159,7 @@ def test_both_papers_and_the_projects_own_tests_run(run, pytester):
     papers = ["--mlpapers-paper=zoo", "--mlpapers-paper=other"]
     result = run("--mlpapers-claims=quick", *papers, "-k", "holds or own", "-v")
     result.stdout.fnmatch_lines(["test_own.py::test_own PASSED*", "other/holds PASSED*", "zoo/holds PASSED*"])
-    result.assert_outcomes(passed=3, failed=1, deselected=9)
+    result.assert_outcomes(passed=3, failed=1, deselected=10)
 
 
 def test_without_the_option_no_claim_is_collected(run, pytester):

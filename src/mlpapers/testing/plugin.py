@@ -75,13 +75,17 @@ def claim_marks(claim: Claim) -> list[pytest.MarkDecorator]:
 
 
 def run_claim(claim: Claim, scale: Scale) -> None:
-    """Run `claim` as a test: skip it where a requirement is missing, else ``check_claim`` it."""
+    """Run `claim` as a test: skip it where a requirement or its data are missing, else ``check_claim`` it."""
+    from mlpapers.datasets import DataUnavailableError
     from mlpapers.testing.claims import check_claim
 
     reason = claim.missing()
     if reason is not None:
         pytest.skip(reason)
-    check_claim(claim, scale)
+    try:
+        check_claim(claim, scale)
+    except DataUnavailableError as error:
+        pytest.skip(str(error))
 
 
 class _ClaimCollection:
