@@ -230,11 +230,12 @@ def attack_on_convolutions(scale: Scale, seed: int) -> Evidence:
         )
         d = int(np.prod(shown.shape[1:]))
         budget = len(labels) * d * (1 if full else 2)
+        # Runs end in different local minima, most apart on the small network.
         losses = [
             minimize_fw_zo(
-                total, np.zeros(d), LInfBall(eps), max_queries=budget, m0=8, random_state=5 * seed + run
+                total, np.zeros(d), LInfBall(eps), max_queries=budget, m0=8, random_state=9 * seed + run
             ).fun
-            for run in range(5 if full else 3)
+            for run in range(5 if full else 9)
         ]
         black = float(np.median([np.nan if value is None else value for value in losses]))
         white = white_box(net, shown, labels, space, eps, 500 if full else 200)
