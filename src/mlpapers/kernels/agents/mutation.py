@@ -143,7 +143,7 @@ class LanguageMutator:
                 settings.append({**parent, **setting})
         if not settings:
             return BadAnswer("no_settings", "no setting gives known knobs admissible values", text)
-        return Proposal(tuple(settings[:n]), (read_blocks(said, "strategy") or "").strip()[:_MAX_STRATEGY])
+        return Proposal(tuple(settings[:n]), read_strategy(said))
 
     def _admissible(self, item: Any) -> Params | None:
         """Return a setting with the space's own values; None where one is not admissible."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,15 +12,13 @@ from mlpapers.kernels.agents.conductor import Event
 from mlpapers.kernels.agents.messages import BadAnswer
 from mlpapers.kernels.agents.mutation import Measured, read_strategy
 from mlpapers.kernels.search.evolve import tiers
+from mlpapers.kernels.search.session import FINALISTS, PARALLEL, relative_costs
 
 if TYPE_CHECKING:
     from mlpapers.kernels._session import Entry, Session
 
 # Rounds of timing are numbered; those of the race that follows, and of the knobs' search, come first.
 _FIRST_ROUND = 2000
-_RUNS = 3
-_PARALLEL = 4
-_FINALISTS = 3
 _SHOWN_FAILURE = 300
 
 
@@ -67,7 +65,7 @@ def rewritten(session: Session, incumbent: Entry, code: str) -> tuple[list[Entry
     asked, round_, strategy = 0, 0, ""
     while asked < agent.n_candidates and session.time_left():
         children: list[Written] = []
-        for k in range(min(_PARALLEL, agent.n_candidates - asked)):
+        for k in range(min(PARALLEL, agent.n_candidates - asked)):
             island = k % agent.num_islands
             migrates = agent.num_islands > 1 and round_ and round_ % agent.migration_interval == 0
             parent = _parent(history, island, bool(migrates), rng, agent.elite_size, agent.parent_prob)
@@ -89,7 +87,7 @@ def rewritten(session: Session, incumbent: Entry, code: str) -> tuple[list[Entry
         history += _timed(session, code, children, _FIRST_ROUND + round_)
         round_ += 1
     best = {one.code: one for one in sorted(history, key=lambda one: one.cost) if math.isfinite(one.cost)}
-    chosen = [text for text in best if text != code][:_FINALISTS]
+    chosen = [text for text in best if text != code][:FINALISTS]
     return [incumbent, *(type(incumbent)(-1, {}, text) for text in chosen)], [code, *chosen]
 
 
@@ -107,15 +105,8 @@ def _timed(session: Session, code: str, children: list[Written], number: int) ->
     right = [one.code for one in children if not one.remark]
     if not right:
         return children
-    lanes = list(dict.fromkeys([code, *right]))
-    times = dict(zip(lanes, session.measured(number, lanes, _RUNS)))
-    base = times[code]
-    found = []
-    for one in children:
-        seconds = times.get(one.code) if not one.remark else None
-        cost = float(np.median(seconds) / np.median(base)) if seconds and base else math.inf
-        found.append(Written(one.code, cost, one.island, one.remark))
-    return found
+    costs = relative_costs(session, number, code, right)
+    return [replace(one, cost=math.inf if one.remark else costs.get(one.code, math.inf)) for one in children]
 
 
 def _parent(

@@ -25,8 +25,8 @@ STRATEGIES = {"evolve": "islands", "ucb": "ucb"}
 # Rounds of timing are numbered; those of the race that follows come first.
 _FIRST_ROUND = 1000
 _RUNS = 3
-_PARALLEL = 4
-_FINALISTS = 3
+PARALLEL = 4
+FINALISTS = 3
 
 
 def evolved(session: Session, incumbent: Entry, code: str) -> tuple[list[Entry], list[str]]:
@@ -61,13 +61,10 @@ def evolved(session: Session, incumbent: Entry, code: str) -> tuple[list[Entry],
         entries = [entry_of(params) for params in some]
         codes = [session.candidate(entry).code for entry in entries]
         ready = [text for text, ok in zip(codes, session.built(codes)) if ok and text != code]
-        lanes = list(dict.fromkeys([code, *ready]))
-        times = dict(zip(lanes, session.measured(next(rounds), lanes, _RUNS)))
-        base = times[code]
+        known = relative_costs(session, next(rounds), code, ready)
         costs: list[float | None] = []
         for text, entry in zip(codes, entries):
-            seconds = times.get(text)
-            cost = float(np.median(seconds) / np.median(base)) if seconds and base else None
+            cost = known.get(text)
             costs.append(cost)
             if text != code and cost is not None:
                 found.setdefault(text, (cost, entry))
@@ -79,7 +76,7 @@ def evolved(session: Session, incumbent: Entry, code: str) -> tuple[list[Entry],
         strategy=STRATEGIES[agent.search],
         n_evaluations=agent.n_candidates,
         start=dict(incumbent.params),
-        n_parallel=min(_PARALLEL, agent.n_candidates),
+        n_parallel=min(PARALLEL, agent.n_candidates),
         num_islands=agent.num_islands,
         migration_interval=agent.migration_interval,
         elite_size=agent.elite_size,
@@ -89,9 +86,33 @@ def evolved(session: Session, incumbent: Entry, code: str) -> tuple[list[Entry],
         propose=_proposer(session, design, space),
         random_state=session.seed,
     )
-    best = sorted(found.items(), key=lambda pair: (pair[1][0], pair[0]))[:_FINALISTS]
+    best = sorted(found.items(), key=lambda pair: (pair[1][0], pair[0]))[:FINALISTS]
     chosen = [(text, entry) for text, (cost, entry) in best if math.isfinite(cost)]
     return [incumbent, *(entry for _, entry in chosen)], [code, *(text for text, _ in chosen)]
+
+
+def relative_costs(session: Session, number: int, code: str, others: Sequence[str]) -> dict[str, float]:
+    """Return the times of sources relative to the incumbent's in the same batch, for those that ran.
+
+    Parameters
+    ----------
+    session : Session
+    number : int
+        Of the round.
+    code : str
+        The incumbent.
+    others : sequence of str
+
+    Returns
+    -------
+    costs : dict of str to float
+    """
+    lanes = list(dict.fromkeys([code, *others]))
+    times = dict(zip(lanes, session.measured(number, lanes, _RUNS)))
+    base = times[code]
+    if not base:
+        return {}
+    return {text: float(np.median(seconds) / np.median(base)) for text, seconds in times.items() if seconds}
 
 
 def _proposer(session: Session, design: Design, space: Space) -> Propose | None:
