@@ -48,6 +48,14 @@ class TestRotation:
         cos, sin = rotation(torch.arange(3), 8, 1e4)
         torch.testing.assert_close(rotate(0.7 * x, cos, sin), 0.7 * rotate(x, cos, sin))
 
+    @pytest.mark.parametrize("shape", [(3,), (2, 3)])
+    def test_operator_of_compiled_code(self, shape):
+        positions = torch.arange(6)[: torch.Size(shape).numel()].view(shape)
+        torch.library.opcheck(torch.ops.mlpapers.rotation.default, (positions, 8, 1e4))
+        torch.testing.assert_close(
+            torch.ops.mlpapers.rotation(positions, 8, 1e4), rotation(positions, 8, 1e4)
+        )
+
 
 class TestAgainstTorch:
     @pytest.mark.parametrize("bias", [True, False])

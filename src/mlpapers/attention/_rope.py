@@ -17,10 +17,25 @@ def rotation(positions: torch.Tensor, head_dim: int, theta: float) -> tuple[torc
     theta : float
         Angle j of d/2 turns by theta^(-2j/d) per position.
     """
+    return (_table if torch.compiler.is_compiling() else _angles)(positions, head_dim, theta)
+
+
+def _angles(positions: torch.Tensor, head_dim: int, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
     rates = theta ** (-torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim)
     angles = positions.to(torch.float32).unsqueeze(-1) * rates
     angles = torch.cat([angles, angles], -1)
     return angles.cos(), angles.sin()
+
+
+# The compiler would find powers, cosines and sines again for every element that they multiply, forward and
+# backward, which costs more than all the rest of a rotation. It does not look into an operator of one's own.
+_table = torch.library.custom_op(
+    "mlpapers::rotation",
+    _angles,
+    mutates_args=(),
+    schema="(Tensor positions, int head_dim, float theta) -> (Tensor, Tensor)",
+)
+_table.register_fake(_angles)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
