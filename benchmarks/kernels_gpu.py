@@ -1,6 +1,7 @@
 """Triton and CUDA kernels on a GPU: correctness on our own tasks, speed beside eager and torch.compile.
 
     python benchmarks/kernels_gpu.py correct [--dsl triton cuda] [--jobs 8] [--out FOLDER]
+    python benchmarks/kernels_gpu.py dynamic [--dsl triton] [--jobs 8] [--out FOLDER]
     python benchmarks/kernels_gpu.py speed --path CLONE [--ids 1/40,1/88] [--compile] [--out FOLDER]
     python benchmarks/kernels_gpu.py speed --path CLONE --level 2 --part 1/6 --compile --warm 12 --out FOLDER
     python benchmarks/kernels_gpu.py table FOLDER/speed_triton.jsonl ...
@@ -24,7 +25,8 @@ from typing import Any
 
 from mlpapers.kernels.bench import KernelBench
 from mlpapers.kernels.bench_tasks import mini_bench
-from mlpapers.kernels.claims._gpu import excess, leaves, measure_problem, on_gpu
+from mlpapers.kernels.claims._gpu import PRECISION, excess, leaves, measure_problem, on_gpu, source_for
+from mlpapers.kernels.claims.dynamic_gpu import table_of
 from mlpapers.kernels.claims.speed_gpu import PROBLEMS
 
 
@@ -66,12 +68,29 @@ def correct(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def warm(job: tuple[str, int, int, str, bool]) -> None:
-    """Let the compilers fill their caches for one problem."""
+def dynamic(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Check all own tasks at sizes for which their kernels were not made (claim k11b)."""
+    rows = []
+    for dsl in options.dsl:
+        table = table_of(mini_bench(), dsl=dsl, n_jobs=options.jobs)
+        for row in table[~table["ok"]].itertuples():
+            print("WRONG", dsl, row.name, row.error, flush=True)
+        shares = table.groupby("category")["ok"].mean().round(3).to_dict()
+        print(dsl, int(table["ok"].sum()), "of", len(table), "right at unseen sizes", shares, flush=True)
+        rows += table.assign(dsl=dsl).to_dict("records")
+    return rows
+
+
+def warm(job: tuple[str, int, int, str, bool]) -> str | None:
+    """Let the compilers fill their caches for one problem; return the source, None if there is none."""
     path, level, number, dsl, compiled = job
-    measure_problem(
-        KernelBench(path, level=level, problems=[number])[number], dsl=dsl, compiled=compiled, pairs=1
-    )
+    task = KernelBench(path, level=level, problems=[number])[number]
+    try:
+        code = source_for(dsl, task, precision=PRECISION)
+    except Exception:  # noqa: BLE001 - the measurement says what it is
+        return None
+    measure_problem(task, dsl=dsl, compiled=compiled, pairs=1, code=code)
+    return code
 
 
 def _wanted(options: argparse.Namespace) -> list[tuple[int, ...]]:
@@ -115,10 +134,11 @@ def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
     started = time.perf_counter()
     wanted = _wanted(options)
     dsl = options.dsl[0]
+    sources: dict[tuple[int, ...], str | None] = {}
     if options.warm:
         jobs = [(options.path, *problem, dsl, options.compile) for problem in wanted]
         with ProcessPoolExecutor(options.warm, mp_context=get_context("spawn")) as pool:
-            list(pool.map(warm, jobs))
+            sources = dict(zip(wanted, pool.map(warm, jobs), strict=True))
         print("caches warm after", round(time.perf_counter() - started), "s", flush=True)
     chosen = [(*problem, options.compile) for problem in wanted]
     if options.rest:
@@ -130,7 +150,9 @@ def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
             print("the time is over at", f"{level}/{number}", flush=True)
             break
         task = KernelBench(options.path, level=level, problems=[number])[number]
-        row = measure_problem(task, dsl=dsl, compiled=compiled, pairs=options.pairs)
+        row = measure_problem(
+            task, dsl=dsl, compiled=compiled, pairs=options.pairs, code=sources.get((level, number))
+        )
         rows.append(row)
         if options.out is not None:
             with (options.out / f"speed_{dsl}.jsonl").open("a") as file:
@@ -159,7 +181,7 @@ def speed(options: argparse.Namespace) -> list[dict[str, Any]]:
 def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("correct", "speed", "table"))
+    parser.add_argument("what", choices=("correct", "dynamic", "speed", "table"))
     parser.add_argument("rows", nargs="*", type=Path, help="files that table reads")
     parser.add_argument("--dsl", nargs="+", default=["triton", "cuda"])
     parser.add_argument("--jobs", type=int, default=8)
@@ -177,7 +199,7 @@ def main() -> int:
     if options.what == "table":
         table(options.rows)
         return 0
-    rows = correct(options) if options.what == "correct" else speed(options)
+    rows = {"correct": correct, "dynamic": dynamic, "speed": speed}[options.what](options)
     if options.out is not None:
         (options.out / f"{options.what}_{'_'.join(options.dsl)}.json").write_text(json.dumps(rows))
     return 0

@@ -21,7 +21,9 @@ pytestmark = [
 
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
 TASKS = {task.name: task for task in mini_bench()}
-ROWS = make_task("rows", "", "return torch.softmax(x, -1)", ("torch.rand(4096, 4096)",), HEAD)
+ROWS = make_task("rows", "", "return torch.softmax(x, -1)", ("torch.rand(1024, 4096)",), HEAD)
+# Long enough to be timed beside the launch.
+MANY_ROWS = make_task("many_rows", "", "return torch.softmax(x, -1)", ("torch.rand(4096, 4096)",), HEAD)
 CONV = make_task(
     "conv",
     "self.c = nn.Conv2d(32, 64, 3)",
@@ -130,7 +132,7 @@ def test_work_on_another_stream_is_seen():
         "                y = torch.softmax(x, -1)\n        return y\n"
     )
     settings = Settings(library_ops="any", timeout=300.0, n_correct=1, shape_policy="static")
-    with Examiner(ROWS, dsl="triton", backend="cuda", settings=settings, random_state=0) as examiner:
+    with Examiner(MANY_ROWS, dsl="triton", backend="cuda", settings=settings, random_state=0) as examiner:
         outcome, hacks, _ = examiner.time(body)
     assert outcome.status == "ok", outcome.result.get("error")
     assert "async_work" in hacks
@@ -148,7 +150,9 @@ def test_a_device_assertion_costs_only_its_worker():
 def test_the_library_alone_is_as_fast_as_itself():
     """Timing has no favourites: the reference's own code has a speed-up of one."""
     body = FORWARD + "        return torch.softmax(x, -1)\n"
-    verdict = verify(ROWS, body, dsl="triton", backend="cuda", library_ops="any", random_state=0, timeout=300)
+    verdict = verify(
+        MANY_ROWS, body, dsl="triton", backend="cuda", library_ops="any", random_state=0, timeout=300
+    )
     assert verdict.ok, verdict.report.error
     assert verdict.speedup_ci[0] <= 1.1
     assert verdict.speedup_ci[1] >= 0.9
@@ -157,7 +161,7 @@ def test_the_library_alone_is_as_fast_as_itself():
 @pytest.mark.parametrize("dsl", USABLE)
 def test_the_agent_from_a_task_to_a_tuned_kernel(dsl, tmp_path):
     agent = KernelAgent(
-        dsl=dsl, backend="cuda", n_candidates=4, time_budget=60, timeout=300, store=tmp_path / "s.sqlite",
+        dsl=dsl, backend="cuda", n_candidates=4, time_budget=15, timeout=300, store=tmp_path / "s.sqlite",
         devices=["cuda:0"], random_state=0,
     )  # fmt: skip
     result = agent.generate(TASKS["norm_softmax"].with_overrides())
@@ -171,7 +175,7 @@ def test_the_agent_from_a_task_to_a_tuned_kernel(dsl, tmp_path):
 def test_the_searches_run_on_the_device(tmp_path):
     for search in ("evolve", "ucb"):
         agent = KernelAgent(
-            dsl=USABLE[0], backend="cuda", search=search, n_candidates=6, time_budget=60, timeout=300,
+            dsl=USABLE[0], backend="cuda", search=search, n_candidates=6, time_budget=15, timeout=300,
             store=tmp_path / search, random_state=0,
         )  # fmt: skip
         assert agent.generate(TASKS["norm_rms"]).success

@@ -147,3 +147,26 @@ def test_the_first_step_stays_where_the_model_holds():
     )
     assert 0.0 < np.linalg.norm(seen[0]) < 3.0
     assert total.mean(seen[0]) < total.mean(np.zeros(5))
+
+
+def test_trials_find_the_best_of_many_valleys(counted):
+    rng = np.random.default_rng(0)
+    noise = 0.1 * rng.normal(size=(100, 6))
+
+    def values(X, idx):
+        return ((X * X - 0.64) ** 2 + 0.3 * X).sum(axis=1) + (noise[idx] * X).sum(axis=1)
+
+    total, counter = counted(FiniteSum(values, 100, 6, dtype=np.float64))
+    result = minimize_fw_zo(
+        total,
+        np.full(6, 0.75),
+        LInfBall(1.0),
+        method="auto",
+        max_queries=20_000,
+        certificate="none",
+        random_state=0,
+    )
+    assert counter.rows == result.n_queries <= 20_000
+    # One of 64 valleys; any other one is at least 0.4 higher.
+    assert total.mean(result.x) <= total.mean(np.full(6, -0.87)) + 0.1
+    assert set(result.history["stage"]) >= {"trial", "fresh"}

@@ -251,6 +251,8 @@ class Interpreter:
         for name in s.target.removeprefix("own.").split("."):
             function = getattr(function, name)
         result = function(*map(decode, spec["args"]), **{key: decode(v) for key, v in spec["kwargs"].items()})  # type: ignore[operator]
+        if "memory" in spec:
+            result = result.permute(spec["memory"])
         results = result if spec.get("several") else [result]
         for name, tensor in zip(s.dst, results):
             self.buffers[name] = np.ascontiguousarray(tensor.numpy())

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from mlpapers.optim._dvr import Increment
 from mlpapers.optim._estimators import Estimator
+from mlpapers.optim._metric import Metric
 from mlpapers.optim._run import Run
-from mlpapers.optim._sliding import proximal_step
+from mlpapers.optim._sliding import proximal_step, takes_matrix
 from mlpapers.optim._starts import Starts
 from mlpapers.optim._steps import Step
 
@@ -30,14 +31,30 @@ _ACCURACY = 0.5
 # Shares of the allowed error that a fresh estimate may use up; the rest is room for increments on it.
 _SHARES = (1.0, 0.5, 0.25, 0.1, 0.0)
 _LONGEST_CYCLE = 100.0
+# A descent from a point that others led to begins with one in so many functions.
+_ANEW = 8
+# How many times as long as the last move a step of the matrix model may be.
+_REACH = 1.5
+# Above, the eigenvectors of a step's matrix take longer than most objectives.
+_LARGEST_MATRIX = 256
 # From a tenth of the diameter down to 1e-10 of it.
 _BACKTRACKS = 16
 
 
 class AutoEstimator(Estimator):
-    """Chooses, for each step, the cheaper of a fresh estimate and an increment that reach the target."""
+    """Chooses, for each step, the cheaper of a fresh estimate and an increment that reach the target.
 
-    kept = (*Estimator.kept, "sigma2", "delta2", "mapping2", "share")
+    Attributes
+    ----------
+    mapping2, share : float
+        Squared gradient mapping of the last step, and the share of coordinates that it moved.
+    sample : int
+        Functions of every estimate while a start is on trial, 0 otherwise.
+    change, change_error : ndarray of shape (d,), float
+        How the gradient changed along the last move, and the mean squared error of that.
+    """
+
+    kept = (*Estimator.kept, "sigma2", "delta2", "mapping2", "share", "sample", "began_anew")
 
     def __init__(self, run: Run) -> None:
         super().__init__(run)
@@ -45,6 +62,9 @@ class AutoEstimator(Estimator):
         self.delta2 = math.nan
         self.mapping2 = math.nan
         self.share = 1.0
+        self.sample = 0
+        self.began_anew = False
+        self.change, self.change_error = np.zeros(run.d), math.inf
 
     @property
     def least_cost(self) -> int:
@@ -52,8 +72,14 @@ class AutoEstimator(Estimator):
 
     def estimate(self) -> Array:
         run, n = self.run, self.run.n
+        if self.sample:
+            run.oracle.require(self.full_cost(self.sample))
+            self._fresh(self.sample)
+            self.stage = "trial"
+            return self.v
         if self.x_old is None:
-            self._fresh(n if run.settings.init == "full" else min(n, run.settings.m0))
+            first = run.settings.m0 if not self.began_anew else max(run.settings.m0, n // _ANEW)
+            self._fresh(n if run.settings.init == "full" else min(n, first))
             self.x_old = run.x
             return self.v
         assert run.dx is not None
@@ -62,13 +88,13 @@ class AutoEstimator(Estimator):
         if pairs:
             self._increment(pairs, move)
         else:
-            before = self.v
+            before, error = self.v, self.V
             # Near the optimum a step on what the rest of the budget buys would undo many good ones.
             run.oracle.require(self.full_cost(m))
             self._fresh(m)
+            self.change, self.change_error = self.v - before, error + self.V
             if move > 0.0:
-                change = self.v - before
-                seen = float(change @ change) / move
+                seen = float(self.change @ self.change) / move
                 if math.isnan(self.delta2):
                     self.delta2 = seen
                 else:
@@ -79,6 +105,7 @@ class AutoEstimator(Estimator):
     def forget(self) -> None:
         """Begin anew at another point."""
         self.x_old, self.delta2, self.V = None, math.nan, math.nan
+        self.began_anew = True
 
     def _plan(self, allowed: float, move: float) -> tuple[int, int]:
         r"""Return the functions of a fresh estimate, and the pairs of an increment or 0 for a fresh one.
@@ -140,7 +167,8 @@ class AutoEstimator(Estimator):
         run, span = self.run, self.run.directions.span
         increment = Increment(run, self.x_old, pairs)  # type: ignore[arg-type]
         size = max(increment.size, 1)
-        self.V += increment.noise * span / size
+        self.change, self.change_error = increment.change, increment.noise * span / size
+        self.V += self.change_error
         if move > 0.0:
             self.delta2 = 0.7 * self.delta2 + 0.3 * increment.noise / move
         self.v = self.v + increment.change
@@ -156,8 +184,9 @@ class AutoStep(Step):
     """Accelerated sliding: u = argmin <v, u> + L/2 |u - z|^2 over C, then z a little beyond u.
 
     The first L is found by backtracking on the functions of the first estimate, later ones are the largest
-    recent curvature along the moves. The extrapolation is that of FISTA, restarted where it runs against the
-    model's step, and cut back to C: no point outside is ever a center of queries.
+    recent curvature along the moves. Over sets whose vertices or edges are coordinates, a matrix learned from
+    the moves takes its place. The extrapolation is that of FISTA, restarted where it runs against the model's
+    step, and cut back to C: no point outside is ever a center of queries.
     """
 
     kept = ("L", "v_old", "u", "theta")
@@ -167,15 +196,22 @@ class AutoStep(Step):
         assert isinstance(estimator, AutoEstimator)
         self.parent = estimator
         self.starts = Starts(run)
+        self.has_matrix = run.d <= _LARGEST_MATRIX and takes_matrix(run.constraint)
+        self.aside: dict[str, Any] | None = None
+        self.L = math.nan
         self._begin(run.x)
 
     def _begin(self, x: Array) -> None:
         self.run.x = self.u = x
-        self.L, self.theta = math.nan, 1.0
+        self.theta = 1.0
         self.v_old: Array | None = None
+        self.metric = Metric(self.run.d) if self.has_matrix else None
 
     def advance(self, v: Array) -> None:
         run = self.run
+        if self.starts.phase == "trial":
+            self._try(v)
+            return
         z = run.x
         if self.v_old is None:
             u, gap = self._first(z, v)
@@ -186,9 +222,8 @@ class AutoStep(Step):
         if run.t == 0:
             run.first_gap = gap
         move = u - z
-        size = float(np.linalg.norm(move))
-        run.distance, run.gamma = size, 1.0
-        self.parent.mapping2 = (self.L * size) ** 2
+        run.distance, run.gamma = float(np.linalg.norm(move)), 1.0
+        self.parent.mapping2 = float(np.sum(self._model(move) ** 2))
         moved = np.abs(move) > 1e-3 * np.abs(move).max(initial=0.0)
         self.parent.share = max(float(moved.mean()), 1.0 / run.d)
         run.x = self._extrapolate(z, u)
@@ -196,28 +231,94 @@ class AutoStep(Step):
         self.u, self.v_old = u, v.copy()
         self._explore(z)
 
+    def _model(self, move: Array) -> Array:
+        """Return the model's change of the gradient along a move."""
+        B = None if self.metric is None else self.metric.B
+        return self.L * move if B is None else B @ move
+
     @property
     def is_exploring(self) -> bool:
-        return self.starts.is_open
+        return self.starts.is_trying
 
     def _explore(self, z: Array) -> None:
-        """Where the function is not convex, try other starts for a while."""
-        if self.run.t == 0:
-            self.starts.look(z)
-        chosen = self.starts.next(self.u)
-        if chosen is not None:
+        """Where the function is not convex, try other starts now and then."""
+        starts = self.starts
+        starts.look(z)
+        if not starts.is_due():
+            return
+        if starts.phase == "probation":
+            if starts.judge(self.u):
+                self.aside = None
+            else:
+                self._return()
+            return
+        run = self.run
+        z, dx = run.x, run.dx
+        run.x = starts.begin(self.u)
+        self.aside = (
+            None
+            if starts.has_climbed
+            else {
+                "step": self._own_state(),
+                "estimator": self.parent.state(),
+                "run": {"x": z, "dx": dx, "gamma": run.gamma, "distance": run.distance},
+            }
+        )
+        self.parent.sample = starts.sample
+
+    def _try(self, v: Array) -> None:
+        """One Frank-Wolfe step of a trial, and what follows from its end."""
+        run, starts = self.run, self.starts
+        gamma = starts.step(v)
+        self._towards(run.lmo(starts.mean), gamma, v)
+        chosen = starts.arrive(run.x)
+        if starts.phase == "trial":
+            assert chosen is not None
+            run.x = chosen
+            return
+        self.parent.sample = 0
+        if chosen is None:
+            self._return()
+            return
+        if starts.phase == "descent":
+            self.aside = None
+        self.parent.forget()
+        self._begin(chosen)
+
+    def _return(self) -> None:
+        """Go on with the descent that was set aside, or anew from the best point."""
+        run = self.run
+        if self.aside is None:
+            assert self.starts.winner is not None
             self.parent.forget()
-            self._begin(chosen)
+            self._begin(self.starts.winner)
+            return
+        for name, value in self.aside["run"].items():
+            setattr(run, name, value)
+        # Which values are still known must not depend on a checkpoint in between.
+        run._probes.clear()
+        self.parent.restore(self.aside["estimator"])
+        self._restore_own(self.aside["step"])
+        self.aside = None
 
     def _slide(self, z: Array, v: Array) -> tuple[Array, float]:
-        u, used, gap = proximal_step(self.run.constraint, z, v, self.L, tolerance=1e-4)
+        B = None if self.metric is None else self.metric.B
+        u, used, gap = proximal_step(self.run.constraint, z, v, self.L if B is None else B, tolerance=1e-4)
         self.run.n_lmo += used
+        if B is not None and self.run.dx is not None:
+            # What the moves taught about the curvature does not reach much farther than they did.
+            size = float(np.linalg.norm(u - z))
+            reach = _REACH * float(np.linalg.norm(self.run.dx))
+            if size > reach:
+                u = z + (reach / size) * (u - z)
         return u, gap
 
     def _first(self, z: Array, v: Array) -> tuple[Array, float]:
         """Return the first step: a tenth of the diameter, shortened until the model bounds the sample."""
         run = self.run
-        self.L = float(np.linalg.norm(v)) / max(0.1 * run.D, 1e-300) or 1.0
+        longest = float(np.linalg.norm(v)) / max(0.1 * run.D, 1e-300) or 1.0
+        # A descent that begins later knows the curvature, and must not leave the valley that it is in.
+        self.L = longest if math.isnan(self.L) else max(longest, self.L)
         rows, probe = run.last_rows, run.probe(z)
         for _ in range(_BACKTRACKS):
             u, gap = self._slide(z, v)
@@ -238,16 +339,25 @@ class AutoStep(Step):
     def point(self) -> Array:
         return self.starts.best(self.u)
 
+    def _own_state(self) -> dict[str, Any]:
+        return {**super().state(), "metric": None if self.metric is None else self.metric.state()}
+
+    def _restore_own(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        if self.metric is not None:
+            self.metric.restore(state["metric"])
+
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "starts": self.starts.state()}
+        return {**self._own_state(), "starts": self.starts.state(), "aside": self.aside}
 
     def restore(self, state: dict[str, Any]) -> None:
-        super().restore(state)
+        self._restore_own(state)
         self.starts.restore(state["starts"])
+        self.aside = state["aside"]
 
     def _extrapolate(self, z: Array, u: Array) -> Array:
         along = u - self.u
-        if float((z - u) @ along) > 0.0 or self.run.t < 2:
+        if float(self._model(z - u) @ along) > 0.0 or self.run.t < 2:
             self.theta = 1.0
         after = 0.5 * (1.0 + math.sqrt(1.0 + 4.0 * self.theta**2))
         momentum = (self.theta - 1.0) / after
@@ -269,3 +379,7 @@ class AutoStep(Step):
         if size > 0.0:
             seen = abs(float((v - self.v_old) @ run.dx)) / size
             self.L = max(0.9 * self.L, seen) if run.t > 1 else seen
+            if self.metric is not None:
+                self.metric.learn(
+                    run.dx, self.parent.change, self.parent.change_error, self.L, bent=self.starts.is_open
+                )

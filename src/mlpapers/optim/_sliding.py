@@ -12,29 +12,55 @@ from mlpapers.optim.constraints.boxes import Box, _CutBox
 from mlpapers.optim.constraints.combined import Product
 from mlpapers.optim.constraints.simplices import Simplex
 
-__all__ = ["proximal_step"]
+__all__ = ["proximal_step", "takes_matrix"]
 
 Array = NDArray[np.float64]
 
 _MAX_INNER = 60
+_MAX_SWEEPS = 500
+
+
+_SCALAR = np.zeros((0, 0))
+
+
+def takes_matrix(constraint: ConstraintSet) -> bool:
+    """Tell whether the model may have a matrix over this set: its vertices or edges must be coordinates."""
+    return isinstance(constraint, L1Ball | Simplex) or _is_box(constraint)
+
+
+def _is_box(constraint: ConstraintSet) -> bool:
+    return isinstance(constraint, LInfBall | Box) and not isinstance(constraint, _CutBox)
 
 
 def proximal_step(
-    constraint: ConstraintSet, x: Array, v: Array, L: float, *, tolerance: float
+    constraint: ConstraintSet, x: Array, v: Array, L: float | Array, *, tolerance: float
 ) -> tuple[Array, int, float]:
     r"""Return u, the LMO calls used, and the Frank-Wolfe gap <v, x - lmo(v)> of the linear model.
 
     .. math:: u \approx \arg\min_{u \in C} \langle v, u \rangle + \tfrac{L}{2} |u - x|^2
 
     by pairwise Frank-Wolfe steps with exact line search, until the model's gap is at most `tolerance` times
-    that at x. On a box every coordinate is an interval of its own, with its own line search.
+    that at x. On a box every coordinate is an interval of its own, with its own line search. Where
+    :func:`takes_matrix` says so, L may be a positive definite matrix B, and the last term (u - x)'B(u - x)/2.
     """
     s = constraint._lmo(v[None])[0]
     gap = max(float(v @ (x - s)), 0.0)
     if gap == 0.0:
         return x.copy(), 1, 0.0
-    if isinstance(constraint, LInfBall | Box) and not isinstance(constraint, _CutBox):
-        return _blockwise(x, v, L, s), 1, gap
+    target = tolerance * gap
+    if isinstance(constraint, L1Ball | Simplex):
+        B, scalar, most = (_SCALAR, L, 20) if isinstance(L, float) else (L, 0.0, 200)
+        most = most * len(x) + 1000 if B.size else most * len(x) + 200
+        signed = isinstance(constraint, L1Ball)
+        u, used = _pairwise_simplex(x, v, scalar, B, constraint.radius, signed, target, most)
+        return u, used + 1, gap
+    if _is_box(constraint):
+        if isinstance(L, float):
+            return _blockwise(x, v, L, s), 1, gap
+        lower, upper = constraint._lmo(np.ones((1, len(x))))[0], constraint._lmo(-np.ones((1, len(x))))[0]
+        u, used = _coordinatewise(x, v, L, lower, upper, target, _MAX_SWEEPS)
+        return u, used + 1, gap
+    assert isinstance(L, float)
     if isinstance(constraint, Product):
         # The model separates over blocks: each has its own inner steps.
         ends = np.cumsum(constraint.sizes)[:-1]
@@ -43,11 +69,7 @@ def proximal_step(
             for block, x_block, v_block in zip(constraint.sets, np.split(x, ends), np.split(v, ends))
         ]
         return np.concatenate([part[0] for part in parts]), max(part[1] for part in parts), gap
-    if isinstance(constraint, L1Ball | Simplex):
-        signed = isinstance(constraint, L1Ball)
-        u, used = _pairwise_simplex(x, v, L, constraint.radius, signed, tolerance * gap, 20 * len(x) + 200)
-        return u, used + 1, gap
-    return (*_pairwise_any(constraint, x, v, L, s, tolerance * gap), gap)
+    return (*_pairwise_any(constraint, x, v, L, s, target), gap)
 
 
 def _blockwise(x: Array, v: Array, L: float, s: Array) -> Array:
@@ -59,10 +81,35 @@ def _blockwise(x: Array, v: Array, L: float, s: Array) -> Array:
 
 
 @njit(cache=True)
-def _pairwise_simplex(
-    x: Array, v: Array, L: float, r: float, signed: bool, target: float, most: int
+def _coordinatewise(
+    x: Array, v: Array, B: Array, lower: Array, upper: Array, target: float, most: int
 ) -> tuple[Array, int]:
-    """Pairwise steps over the vertices r e_k (and -r e_k where `signed`), held as weights of a simplex."""
+    """Line searches along the coordinates in turn, until the gap over the box is at most `target`."""
+    d = len(x)
+    u, grad = x.copy(), v.copy()
+    used = 0
+    while used < most:
+        used += 1
+        gap = 0.0
+        for k in range(d):
+            gap += grad[k] * (u[k] - (lower[k] if grad[k] > 0.0 else upper[k]))
+        if gap <= target:
+            break
+        for k in range(d):
+            by = min(max(u[k] - grad[k] / B[k, k], lower[k]), upper[k]) - u[k]
+            u[k] += by
+            grad += B[k] * by
+    return np.minimum(np.maximum(u, lower), upper), used
+
+
+@njit(cache=True)
+def _pairwise_simplex(
+    x: Array, v: Array, L: float, B: Array, r: float, signed: bool, target: float, most: int
+) -> tuple[Array, int]:
+    """Pairwise steps over the vertices r e_k (and -r e_k where `signed`), held as weights of a simplex.
+
+    An empty B stands for L I.
+    """
     d = len(x)
     up, down = np.zeros(d), np.zeros(d)
     for k in range(d):
@@ -96,9 +143,14 @@ def _pairwise_simplex(
                     worst, worst_sign, top = k, -1.0, -g
         if dot - r * least <= target:
             break
+        if best == worst and best_sign == worst_sign:
+            break
         weight = up[worst] if worst_sign > 0.0 else down[worst]
-        size = 4.0 if best == worst else 2.0
-        move = min((top - least) / (L * size), weight)
+        if B.size > 0:
+            bend = B[best, best] + B[worst, worst] - 2.0 * best_sign * worst_sign * B[best, worst]
+        else:
+            bend = L * (4.0 if best == worst else 2.0)
+        move = min((top - least) / bend, weight)
         if not move > 0.0:
             break
         for k, sign, by in ((worst, worst_sign, -move), (best, best_sign, move)):
@@ -107,7 +159,10 @@ def _pairwise_simplex(
             else:
                 down[k] = max(down[k] + by, 0.0)
             u[k] += sign * by
-            grad[k] += L * sign * by
+            if B.size > 0:
+                grad += B[k] * (sign * by)
+            else:
+                grad[k] += L * sign * by
     return u, used
 
 

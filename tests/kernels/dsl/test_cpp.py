@@ -1,5 +1,6 @@
 """The C++ language: rendering, building, flags, mathematics."""
 
+import mmap
 import re
 import shutil
 import subprocess
@@ -81,8 +82,43 @@ def test_a_built_kernel_loads_where_no_compiler_runs(tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLPAPERS_KERNEL_CACHE", str(tmp_path))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
-    x = torch.randn(8, 9)
+    # Large enough for huge pages.
+    x = torch.randn(150_000, 9)
     assert torch.equal(Kernel(code, "cpp", "cpu", None).load()()(x), torch.relu(x))
+
+
+@compiled
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="huge pages are Linux's")
+@pytest.mark.parametrize("start", [64, 4096 * 3 + 8, 2 << 20])
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "kept"])
+def test_memory_is_settled_where_it_was_asked_for_and_nowhere_else(start, fresh):
+    namespace = {"__name__": "loader"}
+    exec(compile(get_dsl("cpp").loader, "loader", "exec"), namespace)
+    size, room = 9 << 20, 12 << 20
+    with mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pages:
+        whole = torch.frombuffer(pages, dtype=torch.uint8)
+        if not fresh:
+            whole.fill_(7)
+        given = torch.frombuffer(pages, dtype=torch.uint8, count=size, offset=start)
+        namespace["_call"](namespace["_PAGES"], namespace["_PAGES_FLAGS"], "settle", given, size)
+        after = whole.numpy().copy()
+        del whole, given
+    value = 0 if fresh else 7
+    assert (after[:start] == value).all()
+    assert (after[start + size :] == value).all()
+    # Touched once per page, and by nothing but a zero.
+    inside = after[start : start + size]
+    assert np.isin(inside, [0, value]).all()
+    assert np.diff(np.flatnonzero(inside != value)).min(initial=4096) >= 4096
+
+
+@compiled
+def test_a_tile_that_one_loop_reads_is_no_array():
+    code = candidate(
+        synthesise(make_task("t", "", "return torch.softmax(x, 1)", ("torch.randn(4, 300)",), HEAD))[0]
+    )
+    text = code.code[code.code.index("void kernel_0") :]
+    assert "alignas(64) float" not in text
 
 
 @compiled
@@ -138,6 +174,8 @@ def test_export_for_load_inline_is_python_with_torchs_own_builder():
     compile(code, "exported", "exec")
     assert "load_inline(" in code
     assert "subprocess" not in code
+    # The function that settles memory is part of the same extension.
+    assert "'settle_torch'" in code
 
 
 @compiled

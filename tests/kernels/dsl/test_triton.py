@@ -148,6 +148,16 @@ _CASES = {
     "pool_far_3d": ("return F.max_pool3d(x, (2, 1, 5), 5) + F.avg_pool3d(x, (2, 1, 5), 5)",
                     ("torch.randn(1, 2, 7, 6, 33)",), {}),
     "pool_near": ("return F.avg_pool2d(x, 3, 2, 1)", ("torch.randn(2, 2, 13, 18)",), {}),
+    "pool_near_max": (
+        "return F.max_pool2d(x, 4, 1, 1), F.max_pool1d(x[:, 0].contiguous(), 3, 1, 1, 3)",
+        ("torch.where(torch.rand(1, 2, 19, 37) > 0.98, float('nan'), torch.randn(1, 2, 19, 37))",),
+        {},
+    ),
+    "pool_near_3d": (
+        "return F.max_pool3d(x, 3, 2, 1, dilation=2), F.avg_pool3d(x, 2, 2, 1, True, False)",
+        ("torch.randn(1, 1, 6, 9, 19)",),
+        {},
+    ),
 }  # fmt: skip
 
 # As for a GPU: what is a long row there is short here, so that rows are cut into chunks.
@@ -164,6 +174,20 @@ _DEVICE_CASES = {
     ),
     "whole": ("return (x * x).mean(), x.amax()", ("torch.randn(70, 130)",), ""),
 }
+
+# Products of our own: sizes that no block divides, operands along either side, batches, infinity.
+_PRODUCTS = {
+    "product_linear": ("return F.linear(x, y, z)",
+                       ("torch.randn(2, 65, 37)", "torch.randn(131, 37)", "torch.randn(131)")),
+    "product_across": ("return torch.mm(x.t(), y), (x + 2).prod(0)",
+                       ("torch.randn(35, 131)", "torch.randn(35, 129)")),
+    "product_batches": ("return torch.bmm(x, y)", ("torch.randn(2, 128, 20)", "torch.randn(2, 20, 130)")),
+    "product_infinite": (
+        "return x @ y",
+        ("torch.where(torch.rand(129, 20) > 0.999, float('inf'), torch.randn(129, 20))",
+         "torch.randn(20, 128)"),
+    ),
+}  # fmt: skip
 
 _RUN = """
 import json, sys
@@ -197,6 +221,17 @@ def outputs(tmp_path_factory):
             made = candidate(synthesise(task, dsl="triton", backend="cuda")[0], "triton", "cuda")
             assert "part" in made.code, "no row was cut"
             given[name] = (made.code, task.build(0)[1])
+    for name, (forward, inputs) in _PRODUCTS.items():
+        task = make_task(name, "", forward, inputs, HEAD)
+        design = synthesise(task, dsl="triton", backend="cuda", precision="tf32x3")[0]
+        made = candidate(design, "triton", "cuda")
+        # Small products are not worth the cutting of their operands; here they are made to be.
+        code = made.code.replace("worth=(1270, 400)", "worth=(0, 0)").replace("k < 64 or", "")
+        assert code.count("_matmul(") == 2
+        assert "worth=(0, 0)" in code
+        given[name] = (code, task.build(0)[1])
+        if name == "product_infinite":
+            given["product_at_once"] = (made.code, given[name][1])
     torch.save(given, folder / "in.pt")
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(_RUN), folder / "in.pt", folder / "out.pt"],
@@ -207,13 +242,14 @@ def outputs(tmp_path_factory):
 
 
 @interpreted
-@pytest.mark.parametrize("name", [*_CASES, *_DEVICE_CASES])
+@pytest.mark.parametrize("name", [*_CASES, *_DEVICE_CASES, *_PRODUCTS, "product_at_once"])
 def test_values_in_the_interpreter(outputs, name):
     import torch
 
     inputs, found = outputs
     constructor = _DEVICE_CASES[name][2] if name in _DEVICE_CASES else ""
-    forward, arguments, _ = {**_CASES, **_DEVICE_CASES}[name]
+    known = {**_CASES, **_DEVICE_CASES, **_PRODUCTS}
+    forward, arguments = known[name if name in known else "product_infinite"][:2]
     module, _ = make_task(name, constructor, forward, arguments, HEAD).build(0)
     wanted = module(*inputs[name])
     for ours, theirs in zip(

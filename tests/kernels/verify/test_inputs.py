@@ -113,3 +113,24 @@ def test_a_task_that_raises_is_no_task():
     task = Task.from_source(RELU.source.replace("torch.relu(x)", "x @ x"))
     with pytest.raises(ValueError, match="raises on its own inputs"):
         trials_of(task)
+
+
+def test_indices_out_of_range_are_found_before_a_gpu_stops_at_them():
+    """A device does not refuse them, it stops for good; so the processor is asked first."""
+    task = Task.from_source(
+        HEAD
+        + """
+class Model(nn.Module):
+    def forward(self, x, y):
+        return nn.functional.cross_entropy(x, y)
+def get_inputs():
+    return [torch.rand(8, 6), torch.randint(0, 6, (8,))]
+"""
+    )
+    reference, state = Reference(task), {}
+    reference.device = "a device"
+    x, y = task.draw_inputs(0)
+    assert reference.takes([x, y], state)
+    assert not reference.takes([x[:, :1].contiguous(), y + 1], state)
+    # Where nothing is an index nothing is tried.
+    assert reference.takes([x, x[:3]], state)

@@ -2,6 +2,7 @@
 
 from mlpapers.kernels.claims import (
     agents,
+    dynamic_gpu,
     frontier,
     generation,
     integration,
@@ -14,6 +15,6 @@ from mlpapers.kernels.claims import (
 )
 
 __all__ = [
-    "agents", "frontier", "generation", "integration", "migration", "portability", "search", "speed",
-    "speed_gpu", "tuning",
+    "agents", "dynamic_gpu", "frontier", "generation", "integration", "migration", "portability", "search",
+    "speed", "speed_gpu", "tuning",
 ]  # fmt: skip

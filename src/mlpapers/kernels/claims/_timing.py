@@ -23,13 +23,18 @@ def load_module(code: str, task: Task, module: Any) -> Any:
 
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], pairs: int) -> dict[str, np.ndarray]:
-    """Return the seconds of each function over `pairs` rounds; every other round runs in reverse order."""
+    """Return the seconds of each function over `pairs` rounds; every other round runs in reverse order.
+
+    A call that counts follows one of the same function that does not: it finds the allocator, and the
+    system's free pages, as its own kind leaves them, not as the others do.
+    """
     names = list(functions)
     for name in names * 2:
         functions[name]()
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for k in range(pairs):
         for name in names if k % 2 else names[::-1]:
+            functions[name]()
             start = time.perf_counter()
             result = functions[name]()
             seconds[name].append(time.perf_counter() - start)

@@ -12,7 +12,7 @@ _QUICK = (
     "elementwise_gelu_tanh", "reduction_argmax", "norm_softmax", "norm_batch_train", "loss_cross_entropy",
     "scan_masked", "pool_max2d", "matmul_transposed", "conv_relu_hardswish", "fused_silu_and_mul",
 )  # fmt: skip
-_QUICK_DYNAMIC = (
+QUICK_DYNAMIC = (
     "elementwise_swish", "elementwise_masked", "reduction_mean_last", "norm_rms", "norm_layer",
     "matmul_plain",
     "fused_silu_and_mul", "fused_gelu_and_mul",
@@ -59,7 +59,7 @@ def generation(scale: Scale, seed: int) -> Evidence:
     requires=("cxx",),
 )
 def dynamic_shapes(scale: Scale, seed: int) -> Evidence:
-    tasks = tasks_named(_QUICK_DYNAMIC) if scale == "quick" else mini_bench()
+    tasks = tasks_named(QUICK_DYNAMIC) if scale == "quick" else mini_bench()
     agent = rule_agent(
         seed, time_budget=UNTIMED, shape_policy="dynamic", n_correct=2 if scale == "quick" else 3
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from mlpapers.core.paper import Evidence, Measurement, Scale
@@ -37,7 +38,7 @@ def speedups(table: pd.DataFrame, name: str = "ours") -> list[float]:
 @PAPER.claim(
     "k7b",
     "On one GPU, over 34 problems of KernelBench where fusion or layout matters, generated Triton kernels "
-    "have a geometric mean of at least 1.7 over eager and at least 0.97 of torch.compile's in the same run.",
+    "have a geometric mean of at least 1.78 over eager and at least 0.97 of torch.compile's in the same run.",
     source="abstract (speed-up over eager)",
     requires=("cuda",),
     timed=True,
@@ -48,7 +49,7 @@ def speed_on_gpu(scale: Scale, seed: int) -> Evidence:
     return Evidence(
         measurements=[
             Measurement("share of right kernels", float(table["ok"].mean()), ">=", 0.97),
-            Measurement("geometric mean of speed-ups over eager", ours, ">=", 1.7),
+            Measurement("geometric mean of speed-ups over eager", ours, ">=", 1.78),
             Measurement("geometric mean relative to torch.compile", ours / theirs, ">=", 0.97),
         ],
         table=table,
@@ -60,7 +61,7 @@ def speed_on_gpu(scale: Scale, seed: int) -> Evidence:
     "k7c",
     "On the whole of KernelBench's level 1 at its own sizes on a GPU: at least 97% right, a geometric mean "
     "of at least 1.06 over eager and 68% at least as fast (the paper's Triton-CUDA row), and at least 1.46 "
-    "(its NPU headline, a ratio to eager on another device).",
+    "(its NPU headline, a ratio to eager on another device); on level 2 at least 1.75.",
     source="abstract (average speed-up of 1.46)",
     requires=("cuda",),
     timed=True,
@@ -72,8 +73,7 @@ def level_one_on_gpu(scale: Scale, seed: int) -> Evidence:
     levels = (1,) if scale == "quick" else (1, 2)
     tables = []
     for level in levels:
-        bench = KernelBench(clone_path(), level=level)
-        tasks = list(bench)[::10] if scale == "quick" else list(bench)
+        tasks = list(KernelBench(clone_path(), level=level))[:: 10 if scale == "quick" else 1]
         tables.append(
             pd.DataFrame([measure_problem(task, compiled=scale == "full", seed=seed) for task in tasks])
         )
@@ -93,8 +93,38 @@ def level_one_on_gpu(scale: Scale, seed: int) -> Evidence:
         Measurement("level 1: geometric mean, headline", mean, ">=", 1.46, paper="Triton-Ascend: 1.46"),
     ]
     if scale == "full":
-        measurements.append(
-            Measurement("level 2: geometric mean over eager", geometric_mean(speedups(tables[1])), ">=", 1.5)
+        second = geometric_mean(speedups(tables[1]))
+        measurements.append(Measurement("level 2: geometric mean over eager", second, ">=", 1.75))
+    notes = [summary(f"level {level}", table) for level, table in zip(levels, tables)]
+    every = pd.concat(tables, ignore_index=True)
+    if len(tables) > 1:
+        notes.append(summary("both levels", every))
+    return Evidence(
+        measurements=measurements, table=every, notes="\n".join([*notes, "No NPU: not run there."])
+    )
+
+
+def summary(title: str, table: pd.DataFrame) -> str:
+    """Return one line on a table of problems: means over the right ones and over all, shares, the peer.
+
+    Means over all count a problem without a right kernel as one, since its user keeps eager. "Within 1%" is
+    the share at 0.99 and above: the same library call, timed against itself, comes out on either side of one.
+    """
+    right = speedups(table) if "ours" in table else []
+    if not right:
+        return f"{title}: no kernel is right"
+    n, values = len(table), np.asarray(right)
+    text = (
+        f"{title}: {len(values)} of {n} right; geometric mean {geometric_mean(right):.3f}, over all "
+        f"{np.exp(np.log(values).sum() / n):.3f}, arithmetic {values.mean():.2f}; at least as fast "
+        f"{(values >= 1).sum() / n:.2f}, within 1% {(values >= 0.99).sum() / n:.2f}"
+    )
+    if "kernelbench" in table:
+        text += f"; KernelBench's own check passes {int(table['kernelbench'].eq(True).sum())}"
+    if "compile" in table:
+        theirs = table["compile"].dropna()
+        text += (
+            f"; torch.compile geometric mean {geometric_mean(theirs):.3f}, at least as fast "
+            f"{(theirs >= 1).sum() / n:.2f}"
         )
-    return Evidence(measurements=measurements, table=pd.concat(tables, ignore_index=True),
-                    notes="No NPU: not run there.")  # fmt: skip
+    return text

@@ -13,6 +13,17 @@ from mlpapers.kernels.sketch import Call, Load, Sketch, walk
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 GIVEN = ("input", "state", "const")
+# torch's own bindings of some operators take their arguments faster than those of torch.ops.
+_CALLEES = {
+    "aten.addmm.default": "torch.addmm",
+    "aten.bmm.default": "torch.bmm",
+    "aten.convolution.default": "torch.convolution",
+    "aten.linear.default": "torch.nn.functional.linear",
+    "aten.matmul.default": "torch.matmul",
+    "aten.mm.default": "torch.mm",
+    "aten.mv.default": "torch.mv",
+    "aten.scaled_dot_product_attention.default": "torch.nn.functional.scaled_dot_product_attention",
+}
 
 # What loaders of device languages have in common: arguments are checked, never read out of bounds.
 CHECKS = '''\
@@ -26,7 +37,8 @@ _DTYPES = {
 def _dense(value, dtype, device, shape, name):
     """Return an argument as a contiguous tensor of the type and shape that the kernel was written for."""
     if not isinstance(value, torch.Tensor):
-        return torch.tensor(value, dtype=_DTYPES[dtype], device=device)
+        # Filled on the device: a copy from the host would wait for it.
+        return torch.full((), value, dtype=_DTYPES[dtype], device=device)
     if value.dtype != _DTYPES[dtype]:
         raise TypeError(f"{name} must be {dtype}; got {value.dtype}")
     if value.shape != shape:
@@ -46,6 +58,19 @@ def _state(module, key):
     for name in key.split("."):
         module = getattr(module, name)
     return module
+
+
+def _without_gradients(forward):
+    """Call with gradients off; where they are off already, which torch.no_grad does not ask, for nothing."""
+
+    @functools.wraps(forward)
+    def call(*arguments, **options):
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return forward(*arguments, **options)
+        return forward(*arguments, **options)
+
+    return call
 
 '''
 
@@ -100,7 +125,7 @@ class Host(abc.ABC):
 
     def callee(self, target: str) -> str:
         """Return the function of the library for a target such as "aten.mm.default"."""
-        return f"torch.ops.{target}"
+        return _CALLEES.get(target, f"torch.ops.{target}")
 
     def library(self, call: Call) -> None:
         """Add the lines of a library call."""
@@ -121,12 +146,18 @@ class Host(abc.ABC):
         arguments = [decode(value) for value in spec["args"]]
         arguments += [f"{key}={decode(value)}" for key, value in spec["kwargs"].items()]
         result = f"{self.callee(call.target)}({', '.join(arguments)})"
+        if "memory" in spec:
+            result = f"{result}.permute({', '.join(map(str, spec['memory']))})"
         if len(call.dst) == 1 and not spec.get("several"):
-            self.lines.append(f"{call.dst[0]} = {result}.contiguous()")
+            self.lines.append(f"{call.dst[0]} = {result}{self.made_dense(call.dst[0])}")
         else:
             self.lines.append(f"{''.join(f'{name}, ' for name in call.dst)}= {result}")
-            self.lines += [f"{name} = {name}.contiguous()" for name in call.dst]
+            self.lines += [f"{name} = {name}{dense}" for name in call.dst if (dense := self.made_dense(name))]
         self.made.update(call.dst)
+
+    def made_dense(self, name: str) -> str:  # noqa: ARG002
+        """Return what makes a library's result lie densely."""
+        return ".contiguous()"
 
     def finish(self) -> None:
         """Add the lines that keep running statistics and return the results."""
@@ -227,6 +258,13 @@ class DeviceHost(Host):
         }
         read = {s.source for s in walk(self.sketch.body) if isinstance(s, Load)}
         return calls - viewed - windows - read - set(self.sketch.results)
+
+    def made_dense(self, name: str) -> str:
+        """Return what makes a library's result lie densely, which one that is only returned need not."""
+        used = {view.base for view in self.sketch.views} | {tensor for _, tensor in self.sketch.updates}
+        for s in walk(self.sketch.body):
+            used |= set(s.args) if isinstance(s, Call) else {s.source} if isinstance(s, Load) else set()
+        return super().made_dense(name) if name in used or name not in self.sketch.results else ""
 
     def allocation(self, name: str) -> str:
         """Return the expression of a new tensor on the device of the inputs."""

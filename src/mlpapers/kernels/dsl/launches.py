@@ -33,12 +33,16 @@ class Launch:
     body : tuple of statements
     columns : str
         Variable of the last axis where that is cut into tiles, else "".
+    across : str
+        Variable of another axis of an elementwise grid along which some access is contiguous that strides
+        along the columns: tiles of both read and write whole sectors. Else "".
     """
 
     name: str
     axes: tuple[For, ...]
     body: tuple[Any, ...]
     columns: str = ""
+    across: str = ""
 
 
 def launches(sketch: Sketch) -> list[Launch | Call]:
@@ -240,6 +244,11 @@ def device_chunk(value: int) -> int:
     return max(value * _PROCESSOR_CHUNKS // _DEVICE_CHUNKS, 1)
 
 
+def processor_chunk(value: int) -> int:
+    """Return the size that ``device_chunk`` makes a given one."""
+    return value * _DEVICE_CHUNKS // _PROCESSOR_CHUNKS
+
+
 def with_chunks(sketch: Sketch, values: dict[str, int]) -> Sketch:
     """Return a sketch with other chunk sizes, also where their number is written as digits.
 
@@ -309,7 +318,9 @@ class Tiles:
         for loop in walk(self.launch.body):
             if isinstance(loop, For) and not any(isinstance(s, For) for s in loop.body):
                 self.rows.add(loop.var)
-        self._infer(self.launch.body, "")
+        if self.launch.across:
+            self.rows.add(self.launch.across)
+        self._infer(self.launch.body, self.launch.across)
 
     def is_row(self, loop: For) -> bool:
         """Whether a loop is passed in tiles: it is an innermost one."""

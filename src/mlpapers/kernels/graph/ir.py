@@ -69,6 +69,11 @@ class Node:
         """Size in memory at capture."""
         return int(self.numel) * DTYPE_BYTES[self.dtype]
 
+    @property
+    def stored(self) -> Layout:
+        """How the value lies in a buffer of its own: row-major, or with its dims in the order `memory`."""
+        return Layout.ordered(self.shape, self.attrs.get("memory") or range(len(self.shape)))
+
 
 @dataclass
 class Graph:
@@ -157,7 +162,7 @@ class Graph:
         while node.kind == "view":
             chain.append(node)
             node = self.nodes[node.inputs[0]]
-        layout: Layout | None = Layout.contiguous(node.shape)
+        layout: Layout | None = node.stored
         for view in reversed(chain):
             layout = layout.apply(view.op, view.attrs, view.shape) if layout is not None else None
         return node, layout

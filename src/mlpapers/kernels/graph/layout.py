@@ -33,6 +33,13 @@ class Layout:
             step = step * size
         return cls(tuple(shape), tuple(reversed(strides)))
 
+    @classmethod
+    def ordered(cls, shape: Sequence[Size], memory: Sequence[int]) -> Layout:
+        """Return the layout of a dense buffer whose dims, outermost first, are `memory` of the view's."""
+        dense = cls.contiguous([shape[d] for d in memory])
+        places = dict(zip(memory, dense.strides))
+        return cls(tuple(shape), tuple(places[d] for d in range(len(shape))))
+
     @property
     def is_contiguous(self) -> bool:
         """Whether the view is the whole buffer in order (strides of size-1 dims don't matter)."""

@@ -29,6 +29,8 @@ SHORT_ROW = 8192
 DEVICE_ROWS, DEVICE_ROW = 264, 65536
 # A single row is read by one program alone, and by one multiprocessor's share of the memory.
 DEVICE_WHOLE = 16384
+# Rows that lie side by side in memory are read in slabs, one program for many of them: few programs soon.
+DEVICE_SLAB = 1024
 _on_device = contextvars.ContextVar("on_device", default=False)
 
 
@@ -75,6 +77,8 @@ class Nest:
         Atoms that were split, and their outer and inner parts.
     made : int
         How many atoms there were so far: their names are not used again.
+    channels : list of (int, size)
+        Atoms of the channels of a channels-last buffer that a member reads.
     """
 
     position: int
@@ -88,6 +92,7 @@ class Nest:
     domains: dict[int, Groups] = field(default_factory=dict)
     splits: dict[int, tuple[int, int]] = field(default_factory=dict)
     made: int = 0
+    channels: list[Entry] = field(default_factory=list)
 
     def atom(self, size: Size) -> int:
         """Add an atom."""
@@ -226,9 +231,18 @@ class Nest:
         """Return the number of elements of a row at capture."""
         return int(product(self.sizes[atom] for atom in self.closed()))
 
+    @property
+    def slabs(self) -> bool:
+        """Whether rows lie side by side in channels-last memory: reduced over space, channels stay apart."""
+        channels = {atom for atom, _ in self.resolve(self.channels) if atom is not None}
+        closed = self.closed()
+        return self.mode == "reduce" and bool(channels - closed) and bool(closed - channels)
+
     def starves(self) -> bool:
         """Whether a second pass over the rows would leave cores idle."""
         if _on_device.get():
+            if self.slabs and self.row_length() > DEVICE_SLAB:
+                return True
             longest = DEVICE_ROW if self.rows() > 1 else DEVICE_WHOLE
             return self.rows() < DEVICE_ROWS and self.row_length() > longest
         return self.rows() < MIN_ROWS and self.row_length() * self.rows() > SHORT_ROW
@@ -240,6 +254,7 @@ def start(position: int, node: Node, graph: Graph) -> Nest:
     domain = graph.nodes[node.inputs[0]].shape if node.kind in ("reduce", "scan") else node.shape
     groups: Groups = [[(nest.atom(size), size)] if size != 1 else [] for size in domain]
     _place(nest, node, groups, 0)
+    _note_channels(nest, node, graph)
     return nest
 
 
@@ -280,6 +295,14 @@ def _place(nest: Nest, node: Node, groups: Groups, level: int) -> bool:
     nest.domains[node.index] = groups
     nest.members.append(node.index)
     return True
+
+
+def _note_channels(nest: Nest, node: Node, graph: Graph) -> None:
+    """Remember the channels of a channels-last buffer that a node reads as it is."""
+    for position in node.inputs:
+        other = graph.nodes[position]
+        if node.kind == "pointwise" and "memory" in other.attrs and position not in nest.places:
+            nest.channels = list(nest.places[node.index][other.attrs["memory"][-1]])
 
 
 def grow(nest: Nest, node: Node, graph: Graph) -> Nest | None:
@@ -323,7 +346,10 @@ def grow(nest: Nest, node: Node, graph: Graph) -> Nest | None:
     full = grown.mode == "reduce" and bool(own & grown.closed())
     if node.kind != "reduce" and full and level > 0 and grown.starves():
         return None
-    return grown if _place(grown, node, filled, level) else None
+    if not _place(grown, node, filled, level):
+        return None
+    _note_channels(grown, node, graph)
+    return grown
 
 
 def _fill(nest: Nest, groups: Sequence[list[Entry] | None], domain: Sequence[Size]) -> Groups | None:

@@ -11,6 +11,8 @@ from mlpapers.kernels.ops import POINTWISE
 
 # Recomputing up to so many operations per element is cheaper than storing and loading the value.
 RECOMPUTE_COST = 4
+# Elementwise operations that are computed again for a second pass.
+_LONGEST_CHAIN = 24
 # What depends only on tensors that are so much smaller than the largest runs first.
 _SMALL_SHARE = 16
 
@@ -195,6 +197,9 @@ class _Partitioner:
         """Start the nest with a cheap operand that another nest computes too, instead of loading it."""
         if node.kind == "index":
             return None
+        again = self._with_chain(position, node)
+        if again is not None:
+            return again
         for base in self._bases(node):
             producer = self.graph.nodes[base]
             if producer.kind != "pointwise" or producer.op not in POINTWISE:
@@ -207,6 +212,35 @@ class _Partitioner:
             if grown is not None:
                 return grown
         return None
+
+    def _with_chain(self, position: int, node: Node) -> Nest | None:
+        """Start the nest with all elementwise work between a channels-last buffer and a node's operand.
+
+        Another nest has done it on the way to a statistic. To store the value there and load it here would
+        cost one pass over memory more than to load the buffer again.
+        """
+        chain: set[int] = set()
+        stack = self._bases(node)
+        while stack:
+            other = self.graph.nodes[stack.pop()]
+            if other.index in chain or other.kind != "pointwise" or other.numel != node.numel:
+                continue
+            chain.add(other.index)
+            stack += self._bases(other)
+        sources = {base for member in chain for base in self._bases(self.graph.nodes[member])}
+        slabs = any(
+            region.nest is not None and region.nest.slabs and chain & set(region.nest.members)
+            for region in self.result.regions
+        )
+        if not slabs or len(chain) > _LONGEST_CHAIN:
+            return None
+        if not any("memory" in self.graph.nodes[base].attrs for base in sources):
+            return None
+        first, *rest = sorted(chain)
+        nest: Nest | None = start(position, self.graph.nodes[first], self.graph)
+        for member in [*rest, node.index]:
+            nest = grow(nest, self.graph.nodes[member], self.graph) if nest is not None else None
+        return nest
 
     def _cat(self, node: Node) -> None:
         ready = -1

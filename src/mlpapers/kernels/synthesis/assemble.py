@@ -14,7 +14,7 @@ from mlpapers.kernels.synthesis.body import Body, Program
 from mlpapers.kernels.synthesis.calls import library_call, window_call
 from mlpapers.kernels.synthesis.domain import Domain, build_domain
 from mlpapers.kernels.synthesis.pointwise import emit_pointwise
-from mlpapers.kernels.synthesis.rows import emit_rows
+from mlpapers.kernels.synthesis.rows import emit_rows, reduces_columns
 from mlpapers.kernels.synthesis.scans import emit_scan
 from mlpapers.kernels.synthesis.split import can_split, emit_split
 
@@ -23,7 +23,14 @@ HUGE_FROM = 4 << 20
 
 
 def assemble(
-    graph: Graph, name: str, host: str, arguments: list[str], *, fuse: bool = True, keep: bool = True
+    graph: Graph,
+    name: str,
+    host: str,
+    arguments: list[str],
+    *,
+    fuse: bool = True,
+    keep: bool = True,
+    side_by_side: bool = False,
 ) -> Sketch:
     """Return the sketch of a graph.
 
@@ -39,18 +46,20 @@ def assemble(
         Fuse regions; False gives every operation its own.
     keep : bool
         Keep costly row values between passes instead of computing them again.
+    side_by_side : bool
+        Reduce many short rows together, as the columns of a tile.
 
     Returns
     -------
     sketch : Sketch
     """
-    return _Assembler(partition(graph, fuse=fuse), arguments, keep).run(name, host)
+    return _Assembler(partition(graph, fuse=fuse), arguments, keep, side_by_side).run(name, host)
 
 
 class _Assembler:
-    def __init__(self, plan: Partition, arguments: list[str], keep: bool) -> None:
+    def __init__(self, plan: Partition, arguments: list[str], keep: bool, side_by_side: bool) -> None:
         self.plan, self.graph, self.arguments = plan, plan.graph, arguments
-        self.program = Program(plan, options={"keep": keep})
+        self.program = Program(plan, options={"keep": keep, "side_by_side": side_by_side})
         self.tensors: dict[str, Tensor] = {}
         self.picks: dict[int, list[Node]] = {}
         for node in self.graph.nodes:
@@ -138,7 +147,8 @@ class _Assembler:
     def _declare(self, position: int, name: str, role: str, key: str = "") -> str:
         node = self.graph.nodes[position]
         self.program.names[position] = name
-        self.tensors[name] = Tensor(name, tuple(map(text, node.shape)), node.dtype, role, key)
+        dims = [node.shape[d] for d in node.attrs.get("memory") or range(len(node.shape))]
+        self.tensors[name] = Tensor(name, tuple(map(text, dims)), node.dtype, role, key)
         return name
 
     def _buffer(self, position: int) -> str:
@@ -155,7 +165,7 @@ class _Assembler:
         if layout is None:
             raise ValueError(f"node {position} has no strides")
         name = self._buffer(base.index)
-        if layout == Layout.contiguous(base.shape):
+        if "memory" not in base.attrs and layout == Layout.contiguous(base.shape):
             return name
         return self.program.view(name, layout.shape, layout.strides, layout.offset)
 
@@ -192,7 +202,7 @@ class _Assembler:
         if can_split(body):
             return emit_split(body, number), "whole_reduce"
         levels = max(nest.levels.values())
-        columns = domain.kept and not domain.axes[-1].closed
+        columns = reduces_columns(body)
         full = any(
             nest.levels[m] > 0 and not nest.is_row(m) and self.graph.nodes[m].kind != "reduce"
             for m in nest.members
@@ -245,7 +255,7 @@ class _Assembler:
                     base.numel == self.graph.nodes[member].numel
                     and base.dtype == self.graph.nodes[member].dtype
                 )
-                same = base.shape == self.graph.nodes[member].shape
+                same = base.stored == self.graph.nodes[member].stored
                 if alone and every and whole and same and base.index in self.program.names:
                     self.program.names[member] = self.program.names[base.index]
                     break

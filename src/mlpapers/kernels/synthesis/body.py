@@ -31,7 +31,7 @@ class Program:
         Further buffers (partial results).
     constexprs : dict of str to int
     options : dict
-        Choices of the design: ``keep`` (row values between passes), ``rows`` (fewest rows per parallel loop).
+        Choices of the design: ``keep`` (row values between passes), ``side_by_side`` (short rows as columns).
     """
 
     plan: Partition

@@ -29,6 +29,9 @@ def library_call(node: Node, arguments: list[str], results: list[str]) -> Call:
         "kwargs": {key: _encode(value) for key, value in node.attrs["kwargs"].items()},
         "several": bool(node.attrs["results"]),
     }
+    if "memory" in node.attrs:
+        # The result's dims in the order of its buffer.
+        spec["memory"] = list(node.attrs["memory"])
     return Call(node.attrs["target"], json.dumps(spec), tuple(arguments), tuple(results))
 
 

@@ -87,7 +87,7 @@ def build_domain(plan: Partition, nest: Nest, stored: Sequence[int]) -> Domain:
             domain.loads[member, slot] = _load(node, slot, base, layout, groups, atoms)
         if member in stored:
             groups = nest.groups(member)
-            buffer, layout = plan.targets.get(member, (member, Layout.contiguous(node.shape)))
+            buffer, layout = plan.targets.get(member, (member, node.stored))
             domain.stores[member] = Access(buffer, _strides(layout, groups, atoms), layout.offset)
         if node.op in ("argmax", "argmin"):
             domain.loads[member, -1] = _row_index(node, nest, graph, atoms)

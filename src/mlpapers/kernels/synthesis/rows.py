@@ -21,6 +21,45 @@ DEFAULT_TILE = 4096
 # Elements of a row (or a tile of columns) that are kept between passes: they stay in the second-level cache.
 KEEP_ELEMENTS = 65536
 _PARALLEL_UNITS = 8
+# Rows up to this length are too little work for a program each where there are so many of them.
+_SHORT_ROW, _MANY_ROWS, _TILE_OF_ROWS = 256, 4096, 32
+
+
+def reduces_columns(body: Body) -> bool:
+    """Return whether a tile of rows is reduced side by side instead of one row after the other.
+
+    Parameters
+    ----------
+    body : Body
+
+    Returns
+    -------
+    columns : bool
+    """
+    domain = body.domain
+    if not domain.kept or not domain.axes[-1].closed:
+        return bool(domain.kept)
+    short = domain.nest.row_length() <= _SHORT_ROW
+    many = domain.nest.rows() >= _MANY_ROWS and int(_rows_of(body)[-1].size) >= _TILE_OF_ROWS
+    return bool(body.program.options.get("side_by_side")) and short and many
+
+
+def _rows_of(body: Body) -> list[Axis]:
+    """Return the axes of the rows, last that along which the columns of a tile are taken.
+
+    Where rows are stored along their length but loaded across it, that is the axis along which the load is
+    contiguous.
+    """
+    domain = body.domain
+    kept = domain.kept
+    if not domain.axes[-1].closed:
+        return kept
+    full = [access for access in domain.loads.values() if all(stride != 0 for stride in access.strides)]
+    along = [axis for axis in kept if any(access.strides[domain.index(axis)] == 1 for access in full)]
+    across = all(access.strides[-1] != 1 for access in full)
+    if len(along) != 1 or not across:
+        return kept
+    return [*(axis for axis in kept if axis is not along[0]), along[0]]
 
 
 def emit_rows(body: Body, number: int) -> list[Any]:
@@ -36,9 +75,8 @@ def emit_rows(body: Body, number: int) -> list[Any]:
     -------
     statements : list
     """
-    domain = body.domain
-    kept, closed = domain.kept, domain.closed
-    columns = bool(kept) and not domain.axes[-1].closed
+    columns = reduces_columns(body)
+    kept, closed = _rows_of(body) if columns else body.domain.kept, body.domain.closed
     for axis in kept:
         body.index[axis.name] = axis.name
     dims: tuple[str, ...] = ()

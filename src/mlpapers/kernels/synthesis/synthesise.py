@@ -12,6 +12,7 @@ from mlpapers.core.validation import check_choice
 from mlpapers.kernels.designs import Candidate, Design
 from mlpapers.kernels.dsl import get_dsl, resolve
 from mlpapers.kernels.graph.capture import capture
+from mlpapers.kernels.graph.channels import with_convolutions
 from mlpapers.kernels.graph.ir import Graph, UnsupportedOp
 from mlpapers.kernels.graph.lowering import RANDOM_OPS
 from mlpapers.kernels.graph.nest import for_device
@@ -68,14 +69,17 @@ def synthesise(
     check_library(graph, library_ops, own=dsl == "cpp")
     host, arguments = host_text(task, [name for name, _ in graph.inputs])
     designs: list[Design] = []
-    alternatives: tuple[tuple[str, dict[str, bool]], ...] = (
-        ("default", {}),
-        ("recompute", {"keep": False}),
-        ("unfused", {"fuse": False}),
+    usual, *others = ((name, with_convolutions(graph, name)) for name in layouts(dsl, backend))
+    side_by_side = dsl == "triton" and backend == "cuda"
+    alternatives: tuple[tuple[str, Graph, dict[str, bool]], ...] = (
+        ("default", usual[1], {}),
+        ("recompute", usual[1], {"keep": False}),
+        ("unfused", usual[1], {"fuse": False}),
+        *((str(layout), plan, {}) for layout, plan in others),
     )
-    for name, options in alternatives:
+    for name, plan, options in alternatives:
         with for_device(backend != "cpu"):
-            sketch = assemble(graph, task.name, host, arguments, **options)
+            sketch = assemble(plan, task.name, host, arguments, side_by_side=side_by_side, **options)
         if precision != "reference" and backend == "cuda" and sketch.library:
             code = PRECISIONS.index(precision)
             sketch = replace(sketch, constexprs=(*sketch.constexprs, ("PRECISION", code)))
@@ -93,6 +97,24 @@ def synthesise(
                 )
             )
     return tuple(designs)
+
+
+def layouts(dsl: str, backend: str) -> tuple[str | None, ...]:
+    """Return layouts of a design's convolutions for ``with_convolutions``, the best guess first.
+
+    Parameters
+    ----------
+    dsl, backend : str
+
+    Returns
+    -------
+    layouts : tuple of str or None
+        None where kernels do not run on an NVIDIA GPU: calls stay as they are.
+    """
+    if backend != "cuda":
+        return (None,)
+    # Kernels in Triton transpose in tiles; those in CUDA-C read what lies across one by one.
+    return ("by_use", "channels_last", "library") if dsl == "triton" else ("library", "channels_last")
 
 
 def check_library(graph: Graph, library_ops: str, *, own: bool = False) -> None:

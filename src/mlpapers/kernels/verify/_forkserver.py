@@ -6,6 +6,7 @@ of its own. Requests come over a socket, each with the files that become the wor
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -19,11 +20,15 @@ from typing import Any
 from mlpapers.kernels.verify import _guard, _harness, _lockdown
 
 _MESSAGE = 1 << 16
+# The environment variable with the modules of a language, which its workers would else import one by one.
+PRELOADED = "KERNEL_WORKER_MODULES"
 
 
 def serve(descriptor: int) -> None:
     """Answer requests on the socket `descriptor` until the other end closes it."""
     _guard.preload()
+    for name in filter(None, os.environ.get(PRELOADED, "").split(",")):
+        importlib.import_module(name)
     connection = socket.socket(fileno=descriptor)
     connection.sendall(b"ready\n")
     while True:
@@ -91,6 +96,8 @@ def enter(request: dict[str, Any], output: int | None = None) -> None:
     for name in ("HOME", "TMPDIR", "TMP", "TEMP"):
         os.environ[name] = folder
     os.environ.update(request.get("environment", {}))
+    # What torch imports late must not look like a candidate that writes next to the library.
+    sys.dont_write_bytecode = True
     # What the server found as the folder for temporary files is not this worker's.
     tempfile.tempdir = None
     _lockdown.set_limits(request["limits"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 from typing import Any
 
 import torch
@@ -44,6 +45,11 @@ def preload() -> None:
     """
     with torch.no_grad(), Recorder("any"):
         torch.nn.Linear(1, 1)(torch.zeros(1, 1))
+    # Files are read and written through modules of their own.
+    kept = io.BytesIO()
+    torch.save(torch.zeros(1), kept)
+    kept.seek(0)
+    torch.load(kept, weights_only=False)
 
 
 class Guard:

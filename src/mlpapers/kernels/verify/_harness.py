@@ -54,6 +54,7 @@ class Bench:
         self._progress = os.open(self.folder / "progress", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.disclosures: list[str] = []
         self.watch: _lockdown.Watch | None = None
+        self._compilers: frozenset[str] = frozenset()
 
     def stage(self, text: str) -> None:
         """Note what comes next, so that a crash can be placed."""
@@ -99,7 +100,10 @@ class Bench:
             "/usr/local/lib",
         )
         extra, own = self.job.get("readable", []), [self.folder, *self.job.get("writable", [])]
-        self.watch = _lockdown.Watch([*roots, *system, *extra], own, [*roots, *system, *extra, *own])
+        loadable = [*roots, *system, *extra, *own]
+        # Output that a compiler is not to show goes to the null device.
+        self.watch = _lockdown.Watch([*roots, *system, *extra], [*own, "/dev/null"], loadable)
+        self._compilers = _lockdown.compilers()
         self.watch.arm()
         if not self.job.get("programs"):
             self.seal()
@@ -108,9 +112,10 @@ class Bench:
         """Refuse new processes, programs and sockets from now on."""
         if not self.isolate or self.watch is None or self.watch.strict:
             return
-        if self.device != "cpu":
-            # Languages for devices compile when they are launched, and drivers start helpers.
-            said = "processes: permitted, the device's compiler and driver start some"
+        if self.device != "cpu" or self.job.get("compilers"):
+            # Languages for devices compile when they are launched.
+            self.watch.programs = self._compilers
+            said = "processes: compilers may be started, the language compiles at the first launch"
             self.disclosures += [] if said in self.disclosures else [said]
             return
         self.watch.strict = True

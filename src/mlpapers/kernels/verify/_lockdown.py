@@ -11,8 +11,10 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import shutil
 import struct
 import sys
+import sysconfig
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,23 @@ def perturb_memory(on: bool) -> bool:
     return mallopt is not None and mallopt(_M_PERTURB, 0x80 if on else 0) == 1
 
 
+def compilers() -> frozenset[str]:
+    """Return the programs that languages for devices start when a kernel is launched for the first time.
+
+    Triton writes the launch in C and assembles by ptxas; TileLang calls nvcc. Compilers of the system, those
+    that lie beside Triton or below ``CUDA_HOME``, and what they learn the machine's kind and the driver's
+    place from.
+    """
+    names = ["cc", "gcc", "clang", "c++", "g++", "clang++", "nvcc", "ptxas", "cuobjdump", "file"]
+    found = [shutil.which(name) for name in [*names, *filter(None, [os.environ.get("CC")])]]
+    found += ["/sbin/ldconfig", "/usr/sbin/ldconfig", os.environ.get("TRITON_PTXAS_PATH")]
+    packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    folders = [Path(root) / "triton" / "backends" / "nvidia" / "bin" for root in packages]
+    folders.append(Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin")
+    found += [str(program) for folder in folders if folder.is_dir() for program in folder.iterdir()]
+    return frozenset(os.path.realpath(program) for program in found if program)
+
+
 class Watch:
     """An audit hook that records, and refuses, what a kernel has no business to do.
 
@@ -171,6 +190,8 @@ class Watch:
         What was refused, since the watch was armed.
     strict : bool
         Whether programs may be started no more.
+    programs : frozenset of str or None
+        The programs that may be started until then; None for all.
     """
 
     _NEVER = (
@@ -181,20 +202,14 @@ class Watch:
         "sys.settrace", "sys.setprofile", "sys._current_frames", "mmap.__new__",
     )  # fmt: skip
     _PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn")
-    _PATHS = (
-        "os.listdir",
-        "os.scandir",
-        "os.remove",
-        "os.rename",
-        "os.rmdir",
-        "os.mkdir",
-        "os.chmod",
-        "shutil.",
-    )
+    _LOOKS = ("os.listdir", "os.scandir", "shutil.")
+    _CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.link", "os.symlink",
+                "os.truncate", "os.utime")  # fmt: skip
 
     def __init__(self, readable: Sequence[Any], writable: Sequence[Any], loadable: Sequence[Any]) -> None:
         self.found: list[str] = []
         self.strict = False
+        self.programs: frozenset[str] | None = None
         self._readable = tuple(self._real(path) for path in (*readable, *writable))
         self._writable = tuple(self._real(path) for path in writable)
         self._loadable = tuple(self._real(path) for path in loadable)
@@ -211,7 +226,7 @@ class Watch:
 
     def _hook(self) -> Callable[[str, tuple[Any, ...]], None]:
         # Bound here, so that replacing them later changes nothing.
-        realpath, fspath, fsdecode = os.path.realpath, os.fspath, os.fsdecode
+        realpath, fspath, fsdecode, which = os.path.realpath, os.fspath, os.fsdecode, shutil.which
         found = self.found
         write_flags = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
         readable, writable, loadable = self._readable, self._writable, self._loadable
@@ -223,6 +238,17 @@ class Watch:
             except (TypeError, ValueError, OSError):
                 return False
             return any(real == folder or real.startswith(folder + "/") for folder in folders)
+
+        def permitted(event: str, arguments: tuple[Any, ...]) -> bool:
+            if self.strict or self.programs is None:
+                return not self.strict
+            if event not in ("subprocess.Popen", "os.posix_spawn"):
+                return False
+            program, environment = fsdecode(fspath(arguments[0])), arguments[-1]
+            if "/" not in program:
+                program = which(program, path=None if environment is None else environment.get("PATH")) or ""
+            # A name that nothing bears starts nothing.
+            return not program or realpath(program) in self.programs
 
         def refuse(text: str) -> None:
             found.append(text)
@@ -243,12 +269,15 @@ class Watch:
             elif event.startswith(self._NEVER):
                 refuse(event)
             elif event.startswith(self._PROGRAMS):
-                if self.strict:
-                    refuse(event)
-            elif event.startswith(self._PATHS):
-                path = arguments[0] if arguments else None
-                if not isinstance(path, int) and not below("." if path is None else path, readable):
-                    refuse(f"{event} {path!r}")
+                if not permitted(event, arguments):
+                    refuse(f"{event} {arguments[0]!r}" if arguments else event)
+            elif event.startswith((*self._LOOKS, *self._CHANGES)):
+                folders = readable if event.startswith(self._LOOKS) else writable
+                # The names of two files, where there are two; what a link points to may be anywhere.
+                places = {"os.rename": (0, 1), "os.link": (0, 1), "os.symlink": (1,)}.get(event, (0,))
+                for path in (arguments[place] if place < len(arguments) else None for place in places):
+                    if not isinstance(path, int) and not below("." if path is None else path, folders):
+                        refuse(f"{event} {path!r}")
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
             if busy[0]:  # what the check itself does

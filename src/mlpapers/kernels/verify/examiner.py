@@ -150,7 +150,7 @@ class Examiner:
         """Return a job; the device comes when one is free."""
         job = self._prepared.job(code, folder, procedure)
         if not self._on_host:
-            job |= {"programs": True, "writable": [str(self._prepared.compiled)]}
+            job |= {"compilers": True, "writable": [str(self._prepared.compiled)]}
         return job
 
     def _limits(self, extra: float = 0.0) -> Limits:

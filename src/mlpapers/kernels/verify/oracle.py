@@ -273,6 +273,27 @@ class Reference:
         self.module.load_state_dict(state)
         return self._call(self.module, copies(inputs), seed), self.state()
 
+    def takes(self, inputs: Sequence[Any], state: dict[str, Any]) -> bool:
+        """Return whether ``forward`` can be tried on these inputs where it runs.
+
+        A GPU does not refuse an index that is out of range: it stops for good, whatever comes after. So
+        inputs with integers are tried on the processor first.
+        """
+        import torch
+
+        if self.device == "cpu" or not any(
+            isinstance(x, torch.Tensor) and not x.is_floating_point() and x.dtype != torch.bool
+            for x in inputs
+        ):
+            return True
+        module = copy.deepcopy(self.module).to("cpu")
+        module.load_state_dict(state)
+        try:
+            _call(module, copies(inputs), 0)
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
+            return False
+        return True
+
     def run_double(self, inputs: Sequence[Any], state: dict[str, Any], seed: int) -> list[Any] | None:
         """Return the flat outputs in float64; None where the module cannot compute in it."""
         import torch

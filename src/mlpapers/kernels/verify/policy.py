@@ -53,7 +53,7 @@ _NAMES = _words(
     numel finfo iinfo get_num_threads device dtype Size Tensor strided contiguous_format channels_last
     channels_last_3d preserve_format memory_format broadcast_shapes broadcast_tensors reshape permute
     transpose movedim squeeze unsqueeze flatten unflatten swapaxes narrow split chunk unbind
-    view_as_real t promote_types result_type get_default_dtype is_grad_enabled
+    view_as_real t promote_types result_type get_default_dtype is_grad_enabled allow_tf32
     """
 )
 _DTYPES = _words(

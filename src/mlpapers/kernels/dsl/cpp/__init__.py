@@ -121,6 +121,8 @@ class CppDSL(DSL):
         text, flags = embedded_source(code, self.source_variable, "C++")
         namespace = _loader()
         try:
+            # What a process without a compiler loads beside it.
+            namespace["_binary"](namespace["_PAGES"], namespace["_PAGES_FLAGS"], str(workdir))
             return Path(namespace["_binary"](text, flags, str(workdir)))
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             raise BuildError(str(error)) from error

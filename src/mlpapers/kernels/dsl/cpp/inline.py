@@ -6,10 +6,10 @@ import re
 
 from mlpapers.kernels.dsl.cpp.loader import LOADER
 
-_SIGNATURE = re.compile(r'extern "C" void (kernel_\d+)\(([^)]*)\)')
+_SIGNATURE = re.compile(r'extern "C" void (kernel_\d+|settle)\(([^)]*)\)')
 
 _PRELUDE = """\
-import ctypes
+import platform
 
 import torch
 from torch.utils.cpp_extension import load_inline
@@ -26,8 +26,8 @@ def _call(source, flags, name, *arguments):
     global _module
     if _module is None:
         _module = load_inline(
-            name="mlpapers_kernel", cpp_sources=[source + _WRAPPERS], functions=list(_FUNCTIONS),
-            extra_cflags=list(flags), extra_ldflags=["-lgomp"],
+            name="mlpapers_kernel", cpp_sources=[_CPP + _PAGES + _WRAPPERS], functions=list(_FUNCTIONS),
+            extra_cflags=list(_FLAGS), extra_ldflags=["-lgomp"],
         )
     getattr(_module, name + "_torch")(*arguments)
 '''
@@ -67,7 +67,8 @@ def inline_source(code: str) -> str:
         names.append(f"{name}_torch")
         wrappers.append(f"void {name}_torch({', '.join(outer)}) {{ {name}({', '.join(inner)}); }}")
     table = f'\n_WRAPPERS = r"""\n{chr(10).join(wrappers)}\n"""\n_FUNCTIONS = {tuple(names)!r}\n'
-    helpers = helpers + "_HUGE_FROM = 4 << 20\n\n\n" + tail
+    pages = LOADER[LOADER.index("_HUGE_FROM = ") : LOADER.index("def _tag(")]
+    helpers = helpers + pages + tail
     # torch's own headers declare what the header-free text declares by hand.
     freed = code.replace('extern "C" void* aligned_alloc(unsigned long, unsigned long);\n', "").replace(
         'extern "C" void free(void*);\n', ""

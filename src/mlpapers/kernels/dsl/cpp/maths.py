@@ -14,10 +14,13 @@ STORAGE = {
 # neither
 # overflows; clamped where the result is 0 or inf. nan passes through the clamps because both comparisons are
 # false for it. (1 + x) - 1 would be simplified away, so log1p has the series of log at small x. log:
-# mantissa in [sqrt(1/2), sqrt(2)), series of atanh. erf: Taylor-like minimax near 0, 1 -
-# exp(p)
-# beyond.
+# mantissa in [sqrt(1/2), sqrt(2)), series of atanh. erf: x times a quotient of polynomials in x^2, fitted to
+# the least relative error (3e-8) up to 3.92, from where erf rounds to 1.
 PRELUDE = r"""
+#ifndef __clang__
+// Threaded jumps turn a clamp into masked copies of what follows it: a sixth more work in m_exp.
+#pragma GCC optimize ("no-thread-jumps")
+#endif
 extern "C" void* aligned_alloc(unsigned long, unsigned long);
 extern "C" void free(void*);
 #define M_INF __builtin_inff()
@@ -94,25 +97,24 @@ static inline __attribute__((always_inline)) float m_tanh(float x) {
 }
 static inline __attribute__((always_inline)) float m_sigmoid(float x) { return 1.0f / (1.0f + m_exp(-x)); }
 static inline __attribute__((always_inline)) float m_erf(float x) {
-  float t = __builtin_fabsf(x);
-  float s = x * x;
-  float r = __builtin_fmaf(-1.72853470e-5f, t, 3.83197126e-4f);
-  float u = __builtin_fmaf(-3.88396438e-3f, t, 2.42546219e-2f);
-  r = __builtin_fmaf(r, s, u);
-  r = __builtin_fmaf(r, t, -1.06777877e-1f);
-  r = __builtin_fmaf(r, t, -6.34846687e-1f);
-  r = __builtin_fmaf(r, t, -1.28717512e-1f);
-  r = __builtin_fmaf(r, t, -t);
-  r = 1.0f - m_exp(r);
-  r = __builtin_copysignf(r, x);
-  float p = -5.96761703e-4f;
-  p = __builtin_fmaf(p, s, 4.99119423e-3f);
-  p = __builtin_fmaf(p, s, -2.67681349e-2f);
-  p = __builtin_fmaf(p, s, 1.12819925e-1f);
-  p = __builtin_fmaf(p, s, -3.76125336e-1f);
-  p = __builtin_fmaf(p, s, 1.28379166e-1f);
-  p = __builtin_fmaf(p, x, x);
-  return t > 0.927734375f ? r : p;
+  float y = x > 3.92f ? 3.92f : x;
+  y = y < -3.92f ? -3.92f : y;
+  float z = y * y;
+  float p = 2.303690392e-4f;
+  p = __builtin_fmaf(p, z, 3.580748865e-3f);
+  p = __builtin_fmaf(p, z, 5.149736889e-2f);
+  p = __builtin_fmaf(p, z, 1.897105613e-1f);
+  p = __builtin_fmaf(p, z, 1.128379136f);
+  float q = -1.122120262e-7f;
+  q = __builtin_fmaf(q, z, 2.315903308e-5f);
+  q = __builtin_fmaf(q, z, 1.053714713e-3f);
+  q = __builtin_fmaf(q, z, 1.442585542e-2f);
+  q = __builtin_fmaf(q, z, 1.127961280e-1f);
+  q = __builtin_fmaf(q, z, 5.014590380e-1f);
+  q = __builtin_fmaf(q, z, 1.0f);
+  float r = y * p / q;
+  r = r > 1.0f ? 1.0f : r;
+  return r < -1.0f ? -1.0f : r;
 }
 static inline __attribute__((always_inline)) float m_softplus(float x) {
   return x > 20.0f ? x : m_log1p(m_exp(x));

@@ -122,19 +122,18 @@ class Function:
         return 0
 
     def _find_arrays(self, body: Sequence[Any]) -> None:
-        """Tiles that more than one vector loop sees are arrays; the others are the loop's own numbers."""
-        seen: dict[str, int] = {}
-        for number, run in enumerate(self._runs(body)):
+        """Tiles that a vector loop reads from an earlier one are arrays; the others are its own numbers."""
+        for run in self._runs(body):
+            made: set[str] = set()
             for s in run:
                 if isinstance(s, Alloc):
                     continue
+                written = s.dst if isinstance(s, Compute) else (s.dst,) if isinstance(s, Load) else ()
                 for name in names_of(s):
-                    if (
-                        self.ranks.get(name, 0)
-                        and name not in self.allocs
-                        and seen.setdefault(name, number) != number
-                    ):
+                    tile = self.ranks.get(name, 0) and name not in self.allocs
+                    if tile and name not in written and name not in made:
                         self.arrays.add(name)
+                made.update(written)
 
     def _runs(self, body: Sequence[Any]) -> list[list[Any]]:
         runs: list[list[Any]] = [[]]

@@ -341,14 +341,20 @@ class Run:
         value = self.value(s.args[0], kind)
         name = f"l_{mean}"
         self.before.append(f"{TYPES[kind]} {name} = 0; {TYPES[kind]} q_{name} = 0;")
-        self.before.append(f"alignas(64) {TYPES[kind]} t_{name}[{width}];")
-        self.inside.append(f"t_{name}[j] = {value}; {name} += {value};")
+        # What was only loaded is in the cache as it is; what was computed is kept for the second pass.
+        plain = self.spans and all(isinstance(statement, Load) for statement, _ in self.spans)
+        again, kept = (self.replay[:], value) if plain else ([], f"t_{name}[j]")
+        if not plain:
+            self.before.append(f"alignas(64) {TYPES[kind]} t_{name}[{width}];")
+            self.inside.append(f"{kept} = {value};")
+        self.inside.append(f"{name} += {value};")
         self.clauses.append(f"+:{name}")
         self.after += [
             f"const {TYPES[kind]} m_{name} = {name} / n_{var};",
             f"#pragma omp simd reduction(+:q_{name})",
             f"for (long j = 0; j < n_{var}; ++j) {{",
-            f"  const {TYPES[kind]} d = t_{name}[j] - m_{name}; q_{name} += d * d; }}",
+            *(f"  {line}" for line in again),
+            f"  const {TYPES[kind]} d = {kept} - m_{name}; q_{name} += d * d; }}",
             f"{{ const double n = {count} + n_{var}, d = m_{name} - {mean};",
             f"  {mean} += d * (n_{var} / n); {square} += q_{name} + d * d * ({count} * n_{var} / n);",
             f"  {count} = n; }}",

@@ -56,6 +56,6 @@ class CudaHost(DeviceHost):
         """Return the module's text."""
         text = PRELUDE + "\n" + "\n\n".join(self.functions) + "\n" if self.functions else ""
         return (
-            f'{LOADER}\n_FLAGS = {FLAGS!r}\n_CUDA = r"""{text}"""\n\n\n{head}\n    @torch.no_grad()\n'
+            f'{LOADER}\n_FLAGS = {FLAGS!r}\n_CUDA = r"""{text}"""\n\n\n{head}\n    @_without_gradients\n'
             f"    def forward{signature}\n{forward}\n"
         )

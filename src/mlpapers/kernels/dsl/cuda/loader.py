@@ -6,6 +6,7 @@ LOADER = (
     """\
 # -- loader: compiles _CUDA once per machine (by NVRTC or nvcc) and launches it through the driver
 import ctypes
+import functools
 import glob
 import hashlib
 import os
@@ -157,20 +158,25 @@ def _run(source, flags, name, programs, threads, *arguments):
     """Launch a kernel: tensors as pointers, sizes as 64-bit integers, on the current stream."""
     if programs <= 0:
         return
-    device = next(x.device for x in arguments if isinstance(x, torch.Tensor))
+    device, values = None, []
+    for x in arguments:
+        if isinstance(x, torch.Tensor):
+            values.append(x.data_ptr())
+            device = x.device if device is None else device
+        else:
+            values.append(x)
     if device.type != "cuda":
         raise ValueError(f"the kernel runs on a CUDA device; its arguments are on {device}")
-    with torch.cuda.device(device):
-        function = _function(source, flags, name, device.index)
-        values = [
-            ctypes.c_void_p(x.data_ptr()) if isinstance(x, torch.Tensor) else ctypes.c_longlong(x)
-            for x in arguments
-        ]
-        places = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
-        stream = ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)
-        _driver(
-            _libcuda().cuLaunchKernel(function, programs, 1, 1, threads, 1, 1, 0, stream, places, None)
-        )
+    if device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):
+            return _run(source, flags, name, programs, threads, *arguments)
+    function = _functions.get((source, name, device.index)) or _function(source, flags, name, device.index)
+    # Addresses and sizes are 64 bits wide alike.
+    slots = (ctypes.c_longlong * len(values))(*values)
+    first = ctypes.addressof(slots)
+    places = (ctypes.c_void_p * len(values))(*range(first, first + 8 * len(values), 8))
+    stream = ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)
+    _driver(_libcuda().cuLaunchKernel(function, programs, 1, 1, threads, 1, 1, 0, stream, places, None))
 
 
 # -- end of the loader

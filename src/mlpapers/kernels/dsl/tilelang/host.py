@@ -51,5 +51,6 @@ class TileLangHost(DeviceHost):
         """Return the module's text."""
         text = "\n\n\n".join(self.functions)
         return (
-            f"{LOADER}\n\n{text}\n\n\n{head}\n    @torch.no_grad()\n    def forward{signature}\n{forward}\n"
+            f"{LOADER}\n\n{text}\n\n\n{head}\n    @_without_gradients\n"
+            f"    def forward{signature}\n{forward}\n"
         )

@@ -5,6 +5,8 @@ from mlpapers.kernels.dsl.host import CHECKS
 LOADER = (
     """\
 # -- loader: compiles a function for the sizes of a call, once
+import functools
+
 import tilelang
 import tilelang.language as T
 import torch

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 
 from mlpapers.kernels.dsl.base import DSL, BuildError, chunk_choices
 from mlpapers.kernels.dsl.launches import device_chunk, with_chunks
+from mlpapers.kernels.dsl.triton.convolution import plan_of
 from mlpapers.kernels.dsl.triton.loader import LOADER
-from mlpapers.kernels.sketch import Sketch
+from mlpapers.kernels.sketch import Call, Sketch
 
 _TILES = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 _COLUMNS = (32, 64, 128, 256, 512)
@@ -23,6 +24,10 @@ _PROGRAMS = 8192
 _FEWEST_CHUNKS = 16
 _MOST_CHUNKS = 512
 _SHORTEST = 1024
+# Columns of a tile, and of one that keeps places.
+_COLUMN, _WIDE_COLUMN = 128, 512
+# Sides of a tile that is transposed, and the fewest rows that are reduced side by side.
+_SIDE, _NARROWEST = 64, 16
 # Largest row that a program of 32 warps holds in registers: 64 elements per thread.
 PERSISTENT = 65536
 
@@ -87,6 +92,9 @@ class TritonDSL(DSL):
         if "PRECISION" in defaults:
             # The library's product stays a candidate.
             found["PRECISION"] = (0, defaults["PRECISION"])
+        if "CONVOLUTION" in defaults:
+            # The library's; ours where it is the better guess; ours.
+            found["CONVOLUTION"] = (0, 1, 2)
         if backend == "cuda":
             found["WARPS"] = _WARPS
         return found
@@ -106,26 +114,31 @@ class TritonDSL(DSL):
         self._check_backend(backend)
         chunks = {} if backend == "cpu" else _chunks(sketch)
         rows = _row_tiles(sketch, chunks)
+        turned = {**_placed(sketch), **_turned(sketch)}
         found: dict[str, Any] = {}
         for name, value in sketch.constexprs:
-            if name.startswith("TILE"):
+            if name in turned:
+                found[name] = turned[name]
+            elif name.startswith("TILE"):
                 known = rows.get(name)
                 if known is not None:
                     found[name] = known if 0 < known <= PERSISTENT else 4096
                 else:
                     found[name] = 16384 if backend == "cpu" else 1024
             elif name.startswith("COLS"):
-                found[name] = 128
+                found[name] = _COLUMN
             elif name.startswith("CHUNK"):
                 found[name] = value if backend == "cpu" else chunks.get(name, device_chunk(value))
             elif name == "PRECISION":
                 found[name] = value
         if backend == "cuda":
             found["WARPS"] = 0
+            if any(isinstance(s, Call) and plan_of(sketch, s) is not None for s in sketch.body):
+                found["CONVOLUTION"] = 1
         return found
 
     def environment(self, backend: str) -> dict[str, str]:
-        """Return the variable that makes Triton interpret; it is read when triton is imported.
+        """Return the variable that makes Triton interpret, read when triton is imported, and that import.
 
         Parameters
         ----------
@@ -136,7 +149,9 @@ class TritonDSL(DSL):
         environment : dict of str to str
         """
         self._check_backend(backend)
-        return {"TRITON_INTERPRET": "1"} if backend == "cpu" else {}
+        # Imported once by the process that workers are forked from.
+        modules = {"KERNEL_WORKER_MODULES": "triton"}
+        return {"TRITON_INTERPRET": "1", **modules} if backend == "cpu" else modules
 
     def build(self, code: str, workdir: Path, backend: str) -> None:  # noqa: ARG002
         """Check that a source is Python; Triton compiles it when it is launched.
@@ -201,6 +216,9 @@ def _chunks(sketch: Sketch) -> dict[str, int]:
         cut = next((axis for axis in axes if axis.step.startswith("CHUNK")), None)
         if cut is None or not isinstance(step, Launch):
             continue
+        if axes[-1].step.startswith("COLS"):
+            # A tile of columns knows best.
+            continue
         extents = [sizes.known(axis.hi) for axis in axes if axis is not cut]
         length = sizes.known(cut.hi)
         if length is None or any(extent is None for extent in extents):
@@ -212,6 +230,53 @@ def _chunks(sketch: Sketch) -> dict[str, int]:
             for loop in walk(step.body)
         )
         found[cut.step] = max(power_of_two(-(-length // count)), _SHORTEST if inner else 1)
+    return found
+
+
+def _placed(sketch: Sketch) -> dict[str, int]:
+    """Return the widths of tiles whose columns' extremes are kept with their places: wide and low ones."""
+    from mlpapers.kernels.dsl.launches import Launch, launches
+    from mlpapers.kernels.sketch import Compute, walk
+
+    return {
+        step.axes[-1].step: _WIDE_COLUMN
+        for step in launches(sketch)
+        if isinstance(step, Launch) and step.columns and step.axes[-1].step.startswith("COLS")
+        if any(isinstance(s, Compute) and s.op in ("reduce_argmax", "reduce_argmin") for s in walk(step.body))
+    }
+
+
+def _turned(sketch: Sketch) -> dict[str, int]:
+    """Return the widths of tiles in two lanes of which one access runs along the columns, another across.
+
+    About as wide as high; and no higher than a tile of columns is that holds whole rows in registers.
+    """
+    from mlpapers.kernels.dsl.launches import Launch, Sizes, launches
+    from mlpapers.kernels.dsl.statements import power_of_two
+    from mlpapers.kernels.dsl.triton.render import TILE_ELEMENTS, TURNED_ELEMENTS
+    from mlpapers.kernels.dsl.triton.turned import turned
+    from mlpapers.kernels.sketch import For, Load
+
+    sizes = Sizes(dict(sketch.constexprs), "")
+    views = {view.name: view for view in sketch.views}
+    found: dict[str, int] = {}
+    for step in launches(sketch):
+        if not isinstance(step, Launch) or not step.columns:
+            continue
+        across = turned(sketch, step).across
+        if across:
+            extent = sizes.known(next(axis.hi for axis in step.axes if axis.var == across))
+            side = min(power_of_two(extent or _SIDE), _SIDE)
+            found[step.axes[-1].step] = max(TURNED_ELEMENTS // side, _SIDE)
+            continue
+        for loop in step.body:
+            loads = [s for s in loop.body if isinstance(s, Load)] if isinstance(loop, For) else []
+            read = [(s.index, views[s.source]) for s in loads if s.source in views]
+            strides = [dict(zip(index, view.strides)) for index, view in read if view.base != "iota"]
+            extent = sizes.known(loop.hi) if isinstance(loop, For) else None
+            if extent is not None and any(steps.get(loop.var) == "1" for steps in strides):
+                width = min(_COLUMN, max(TILE_ELEMENTS // power_of_two(extent), _NARROWEST))
+                found[step.axes[-1].step] = min(width, found.get(step.axes[-1].step, width))
     return found
 
 

@@ -123,6 +123,11 @@ HELPERS = {
     "_product": """
     return x * y
 """,
+    # TF32 keeps 10 bits of a significand; the tensor cores drop the others, and rounding halves the error.
+    "_rounded": """
+    near = ((x.to(tl.int32, bitcast=True) + 0x1000) & -8192).to(tl.float32, bitcast=True)
+    return tl.where(x == x, near, x)
+""",
 }  # fmt: skip
 _BINARY = ("_remainder", "_floor_div", "_integer_floor_div", "_pow", "_larger", "_smaller", "_product")
 

@@ -16,7 +16,7 @@ _STARTS = {
     "argmin": "inf", "cumsum": "0", "cumprod": "1", "cummax": "-inf", "cummin": "inf",
 }  # fmt: skip
 _JOINED_IN_DOUBLE = 8192
-_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
+_SMALLEST, _LARGEST, _SHORT = -(2**63), 2**63 - 1, 2**31 - 1
 
 
 def parts_of(op: str) -> str:
@@ -65,6 +65,10 @@ class LaneAccumulator:
             )
         return text
 
+    def _places(self, program: Program) -> tuple[str, int]:
+        """Return the type of places and its largest number: the short one where there are few places."""
+        return ("tl.int32", _SHORT) if program.turns() <= _SHORT else ("tl.int64", _LARGEST)
+
     def begin(self, program: Program, depth: int) -> None:
         """Emit the lanes' first values."""
         self.done = False
@@ -77,6 +81,7 @@ class LaneAccumulator:
             return
         if self.op == "moments":
             kind = self._kind(program)
+            shape = f"[1, {program.columns}]" if self._by_tiles(program) else shape
             for name in names:
                 program.emit(depth, f"{name} = tl.full({shape}, 0.0, {TYPES[kind]})")
             return
@@ -88,7 +93,7 @@ class LaneAccumulator:
             place = TYPES[kind]
         program.emit(depth, f"{names[0]} = tl.full({shape}, {start}, {place})")
         if self.op in ("argmax", "argmin"):
-            program.emit(depth, f"{names[1]} = tl.full({shape}, -1, tl.int64)")
+            program.emit(depth, f"{names[1]} = tl.full({shape}, -1, {self._places(program)[0]})")
 
     def take(self, program: Program, s: Compute, depth: int) -> None:
         """Emit the statement that takes a tile in."""
@@ -103,11 +108,14 @@ class LaneAccumulator:
             self._merge(program, names, args, row_mask, depth)
             return
         value = args[0]
+        if self._by_tiles(program):
+            self._tile_moments(program, names, s.args[0], kind, depth)
+            return
         if self.op == "moments":
             self._moments(program, names, value, kind, row_mask, depth)
             return
         if self.op in ("argmax", "argmin"):
-            index = program.value(s.args[1], "i64")
+            index = f"{program.value(s.args[1], 'i64')}.to({self._places(program)[0]})"
             better = ">" if self.op == "argmax" else "<"
             best, place = names
             test = f"(({value} {better} {best}) | ({place} < 0)"
@@ -168,6 +176,38 @@ class LaneAccumulator:
         again = f"tl.where({mask}, {value} - {mean}, 0.0)" if mask else f"({value} - {mean})"
         program.emit(depth, f"{square} += {delta} * {again}")
 
+    def _by_tiles(self, program: Program) -> bool:
+        """Whether moments are those of a tile's columns, joined tile by tile."""
+        return self.reduction.op == "reduce_moments" and program.rank == 2 and bool(self.allocs[0].dims)
+
+    def _tile_moments(self, program: Program, names: list[str], operand: str, kind: str, depth: int) -> None:
+        """Emit the mean and the squares around it of a tile's columns, and Chan's merge with those before.
+
+        Both passes run over registers; lanes that each move a mean would need three times as many.
+        """
+        mean, square, count = names
+        value = program.value(operand, kind)
+        if program.tiles.lanes.get(operand) != frozenset("RC"):
+            value = (
+                f"tl.full({program.block_shape(self.loop, frozenset('RC'))}, 0.0, {TYPES[kind]}) + {value}"
+            )
+        mask = program.mask(frozenset("R"))
+        number = f"tl.sum(({mask}).to({TYPES[kind]}), 0, keep_dims=True)" if mask else ""
+        apart = f"x_{mean} - u_{mean}"
+        between = f"e_{mean} * e_{mean} * ({count} * n_{mean} / o_{mean})"
+        for text in (
+            f"x_{mean} = " + (f"tl.where({mask}, {value}, 0.0)" if mask else value),
+            f"n_{mean} = {number or float(program.block_of(self.loop))}",
+            f"u_{mean} = tl.sum(x_{mean}, 0, keep_dims=True) / n_{mean}",
+            f"d_{mean} = " + (f"tl.where({mask}, {apart}, 0.0)" if mask else apart),
+            f"o_{mean} = {count} + n_{mean}",
+            f"e_{mean} = u_{mean} - {mean}",
+            f"{square} += tl.sum(d_{mean} * d_{mean}, 0, keep_dims=True) + {between}",
+            f"{mean} += e_{mean} * (n_{mean} / o_{mean})",
+            f"{count} = o_{mean}",
+        ):
+            program.emit(depth, text)
+
     def _merge(self, program: Program, names: list[str], args: list[str], mask: str, depth: int) -> None:
         """Emit Chan's merge of partial moments, lane by lane."""
         mean, square, count = names
@@ -200,6 +240,10 @@ class LaneAccumulator:
             wide = TYPES[self.allocs[1].dtype]
             joined = f"tl.sum({total} * tl.exp({largest} - b_{largest}), 0{keep})"
             program.emit(depth, f"g_{total} = {joined}.to({wide})")
+            return
+        if self._by_tiles(program):
+            for alloc in self.allocs:
+                program.emit(depth, f"g_{alloc.name} = {alloc.name}.to({TYPES[alloc.dtype]})")
             return
         if self.op == "moments":
             mean, square, count = names
@@ -249,7 +293,8 @@ class LaneAccumulator:
             program.emit(depth, f"z_{best} = tl.max(b_{best}.to(tl.int32), 0{keep}) > 0")
             program.emit(depth, f"q_{best} = (z_{best} & b_{best}) | ((z_{best} == 0) & q_{best})")
             program.emit(depth, f'g_{best} = tl.where(z_{best}, float("nan"), v_{best})')
-        program.emit(depth, f"g_{place} = tl.min(tl.where(q_{best}, {place}, {_LARGEST}), 0{keep})")
+        joined = f"tl.min(tl.where(q_{best}, {place}, {self._places(program)[1]}), 0{keep})"
+        program.emit(depth, f"g_{place} = {joined}.to(tl.int64)")
 
     def final(self, program: Program, name: str) -> str:  # noqa: ARG002
         """Return the name of a joined value."""

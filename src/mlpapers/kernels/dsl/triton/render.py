@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,12 +12,17 @@ from mlpapers.kernels.dsl.launches import Launch, Sizes, Tiles, online
 from mlpapers.kernels.dsl.statements import StatementWriter, is_literal, power_of_two
 from mlpapers.kernels.dsl.triton.maths import TYPES, constant, expression
 from mlpapers.kernels.dsl.triton.reduce import LaneAccumulator, parts_of
+from mlpapers.kernels.dsl.triton.turned import turned
 from mlpapers.kernels.ops import COMPUTE
 from mlpapers.kernels.sketch import Alloc, Compute, For, Load, Sketch, Store, walk
 
 # Elements of a two-lane tile, and of a block of partial results.
 TILE_ELEMENTS = 8192
 MERGE_BLOCK = 1024
+# Elements of a tile in a loop over a chunk, which accumulates: fewer registers, more programs side by side.
+SLAB_ELEMENTS = 4096
+# Elements of a tile that is transposed on the way, and the shortest side across its columns.
+TURNED_ELEMENTS, TURNED_SIDE = 4096, 16
 _CASTS = {
     "f32": "{0}.to(tl.float32)", "f64": "{0}.to(tl.float64)", "i64": "{0}.to(tl.int64)", "b1": "({0} != 0)",
     "bf16": "{0}.to(tl.bfloat16).to(tl.float32)", "f16": "{0}.to(tl.float16).to(tl.float32)",
@@ -58,7 +64,7 @@ class Program(StatementWriter):
     columns: int = 0
 
     def __post_init__(self) -> None:
-        self.launch = self._passes()
+        self.launch = turned(self.sketch, self._passes())
         self.tiles = Tiles(self.sketch, self.launch)
         self.sizes = Sizes(dict(self.sketch.constexprs), "tl.minimum({0}, {1})")
         self.column_mask = ""
@@ -77,6 +83,16 @@ class Program(StatementWriter):
                 if extent is None or extent > int(sizes.constant(loop.step)):
                     return replace(self.launch, body=online(self.launch.body))
         return self.launch
+
+    @property
+    def places(self) -> bool:
+        """Whether a reduction keeps the places of extremes."""
+        return any(s.op in ("reduce_argmax", "reduce_argmin") for s, _ in self.accumulated.values())
+
+    @property
+    def tile_elements(self) -> int:
+        """Elements of a two-lane tile: half as many where a place is kept with each."""
+        return TILE_ELEMENTS // 2 if self.places else TILE_ELEMENTS
 
     @property
     def rank(self) -> int:
@@ -107,6 +123,9 @@ class Program(StatementWriter):
             if axis.var == self.launch.columns:
                 step = min(power_of_two(step), power_of_two(extent)) if extent else power_of_two(step)
                 self.columns = self.widths[axis.var] = step
+            if axis.var == self.launch.across:
+                step = max(TURNED_ELEMENTS // self.columns, TURNED_SIDE)
+                step = self.widths[axis.var] = min(step, power_of_two(extent)) if extent else step
             count = self.sizes.text(axis.hi)
             if step != 1:
                 count = (
@@ -124,7 +143,13 @@ class Program(StatementWriter):
                 if extent is None or extent % step:
                     self.column_mask = "m_columns"
                     self.emit(1, f"m_columns = {axis.var} + l_{axis.var} < {self.sizes.text(axis.hi)}")
-        self.largest = max(self.largest, self.columns)
+            if axis.var == self.launch.across:
+                self.row = Row(axis.var, step, "", axis.var)
+                self.emit(1, f"l_{axis.var} = tl.arange(0, {step})[:, None]")
+                if extent is None or extent % step:
+                    self.row.mask = f"m_{axis.var}"
+                    self.emit(1, f"m_{axis.var} = {axis.var} + l_{axis.var} < {self.sizes.text(axis.hi)}")
+        self.largest = max(self.largest, self.columns * (self.row.block if self.row else 1))
 
     def _take(self, s: Compute, depth: int) -> None:
         self.lanes[s.dst[0]].take(self, s, depth)
@@ -144,11 +169,22 @@ class Program(StatementWriter):
         extent = self.sizes.known(loop.hi) if loop.lo == "0" else None
         step = int(self.sizes.constant(loop.step))
         if step == 1:
-            step = max(TILE_ELEMENTS // self.columns, 1) if self.columns else MERGE_BLOCK
+            elements = self.tile_elements if loop.lo == "0" else SLAB_ELEMENTS
+            step = max(elements // self.columns, 1) if self.columns else MERGE_BLOCK
         block = power_of_two(step)
         if extent is not None:
             block = min(block, power_of_two(extent))
         return Row(loop.var, block, "", loop.lo)
+
+    def turns(self) -> float:
+        """Return how often loops pass at most, chunks of the grid with them; infinity where not known."""
+        total = 1.0
+        for loop in (*self.launch.axes, *(s for s in walk(self.launch.body) if isinstance(s, For))):
+            chunk = re.fullmatch(r"min\(\w+\+\w+, (.+)\)", loop.hi)
+            extent = self.sizes.known(chunk[1] if chunk else loop.hi)
+            closed = loop not in self.launch.axes or loop.step.startswith("CHUNK")
+            total *= (math.inf if extent is None else extent) if closed else 1
+        return total
 
     def block_of(self, loop: For) -> int:
         """Return how many passes of a row loop a block holds."""
