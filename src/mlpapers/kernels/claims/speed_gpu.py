@@ -65,9 +65,6 @@ def speed_on_gpu(scale: Scale, seed: int) -> Evidence:
     source="abstract (average speed-up of 1.46)",
     requires=("cuda",),
     timed=True,
-    known_miss="measured on one H100 on 2026-11-22, level 1 at its own sizes: 100 of 100 right, geometric "
-    "mean 1.283 (torch.compile 1.163), so 1.06 holds and 1.46 does not; 42% at least as fast, 91% at least "
-    "0.97 as fast: library calls alone stand at 0.98 to 0.99 for the time of the call itself",
 )
 def level_one_on_gpu(scale: Scale, seed: int) -> Evidence:
     levels = (1,) if scale == "quick" else (1, 2)
