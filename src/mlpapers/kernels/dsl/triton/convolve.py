@@ -10,16 +10,12 @@ import math
 from mlpapers.kernels.dsl.statements import power_of_two
 from mlpapers.kernels.dsl.triton.convolution import Axis, Convolution
 from mlpapers.kernels.dsl.triton.depthwise import WARPS, is_depthwise, plane_function, plane_programs
+from mlpapers.kernels.dsl.triton.function import function_text
 
 # Elements of a block of the copied input, the most channels in it, and elements of one of the weight.
 _COPIED, _DEEPEST, _WEIGHTS = 4096, 64, 1024
 # Products per image from which the copies are worth their launches.
 _LARGE = 1 << 27
-
-
-def _function(name: str, pointers: list[str], flag: str, body: list[str]) -> str:
-    head = f"@triton.jit\ndef {name}({', '.join(pointers)}, {flag}: tl.constexpr):"
-    return "\n".join([head, *(f"    {line}" for line in body)])
 
 
 def input_block(c: Convolution) -> tuple[int, int]:
@@ -73,7 +69,7 @@ def input_function(name: str, c: Convolution) -> str:
         f"place = p_y + row * {wp * c.width} + (column * {c.width} + c)",
         f"tl.store(place, x, mask=(column < {wp}) & (c < {c.width}))",
     ]
-    return _function(name, ["p_x", "p_y"], "ROUND", body)
+    return function_text(name, ["p_x", "p_y", "ROUND: tl.constexpr"], body)
 
 
 def weight_size(c: Convolution) -> int:
@@ -125,7 +121,7 @@ def weight_function(name: str, c: Convolution) -> str:
         f"x = tl.load(p_w + ({place}), mask=there, other=0.0)",
         f"tl.store(p_y + e, _rounded(x) if ROUND else x, mask=e < {size})",
     ]
-    return _function(name, ["p_w", "p_y"], "ROUND", body)
+    return function_text(name, ["p_w", "p_y", "ROUND: tl.constexpr"], body)
 
 
 def product_programs(c: Convolution) -> int:
@@ -196,7 +192,8 @@ def product_function(name: str, c: Convolution, bias: bool) -> str:
         f"p_y += (image * {c.outputs} + group * {c.group_outputs}) * {od * oh * ow}",
         f"tl.store(p_y + (o[:, None] * {od * oh * ow} + spot[None, :]), y{mask})",
     ]
-    return _function(name, ["p_x", "p_w", *(["p_b"] if bias else []), "p_y"], "HOW", body)
+    pointers = ["p_x", "p_w", *(["p_b"] if bias else []), "p_y"]
+    return function_text(name, [*pointers, "HOW: tl.constexpr"], body)
 
 
 def _turn(c: Convolution) -> tuple[int, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mlpapers.kernels.dsl.statements import power_of_two
 from mlpapers.kernels.dsl.triton.convolution import Axis, Convolution
+from mlpapers.kernels.dsl.triton.function import function_text
 
 # Rows of outputs of a program, the longest block along a row, and the warps.
 ROWS, _WIDEST, WARPS = 8, 512, 4
@@ -78,4 +79,4 @@ def plane_function(name: str, c: Convolution, bias: bool) -> str:
         place = f"y + ((first + {j}) * {wide.out} + ow)"
         body.append(f"tl.store({place}, acc{j}, mask=(ow < {wide.out}) & (first + {j} < {high.out}))")
     pointers = ["p_x", "p_w", *(["p_b"] if bias else []), "p_y"]
-    return "\n".join([f"@triton.jit\ndef {name}({', '.join(pointers)}):", *(f"    {line}" for line in body)])
+    return function_text(name, pointers, body)

@@ -72,17 +72,15 @@ class TritonHost(DeviceHost):
         dtype = self.sketch.tensor(call.dst[0]).dtype
         if near(spec):
             self.functions.append(near_function(name, dtype, spec, sizes))
-            programs = near_programs(spec, sizes, self.number)
-            arguments = [*call.args, *call.dst, *map(self.number, sizes.arguments)]
-            warps = near_warps(spec, sizes)
-            self.lines.append(f"_run({name}, {programs}, {', '.join(arguments)}, num_warps={warps})")
-            return
-        self.functions.append(window_function(name, dtype, spec, sizes))
-        area = " * ".join(f"({self.number(size)})" for size in spec["outs"])
-        block = block_of(spec)[0]
-        programs = f"({self.number(spec['planes'])}) * (({area} + {block - 1}) // {block})"
+            programs, warps = near_programs(spec, sizes, self.number), near_warps(spec, sizes)
+        else:
+            self.functions.append(window_function(name, dtype, spec, sizes))
+            area = " * ".join(f"({self.number(size)})" for size in spec["outs"])
+            block = block_of(spec)[0]
+            programs = f"({self.number(spec['planes'])}) * (({area} + {block - 1}) // {block})"
+            warps = 4
         arguments = [*call.args, *call.dst, *map(self.number, sizes.arguments)]
-        self.lines.append(f"_run({name}, {programs}, {', '.join(arguments)}, num_warps=4)")
+        self.lines.append(f"_run({name}, {programs}, {', '.join(arguments)}, num_warps={warps})")
 
     def fused(self, call: Call, rest: Sequence[Any]) -> bool:  # noqa: ARG002
         """Write a convolution as ours, and a product where the precision asked for is not the library's."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from mlpapers.kernels.dsl.launches import Sizes
 from mlpapers.kernels.dsl.statements import power_of_two
+from mlpapers.kernels.dsl.triton.function import function_text
 
 # Outputs of a program, its most rows, and the longest block along a row.
 _OUTPUTS, _ROWS, _WIDEST = 2048, 8, 1024
@@ -107,7 +108,7 @@ def near_function(name: str, dtype: str, spec: dict[str, Any], sizes: Sizes) -> 
         body.append(test)
         body += [f"    {line}" for line in _block(spec, masked, *arguments)]
     head = ["p_x", "p_y", *(f"e{k}" for k in range(len(sizes.arguments))), "WIDE: tl.constexpr"]
-    return "\n".join([f"@triton.jit\ndef {name}({', '.join(head)}):", *(f"    {line}" for line in body)])
+    return function_text(name, head, body)
 
 
 def _block(

@@ -6,6 +6,7 @@ from typing import Any
 
 from mlpapers.kernels.dsl.launches import Sizes
 from mlpapers.kernels.dsl.statements import power_of_two
+from mlpapers.kernels.dsl.triton.function import function_text
 
 # Elements of a program's block.
 _LANES = 1024
@@ -107,7 +108,7 @@ def window_function(name: str, dtype: str, spec: dict[str, Any], sizes: Sizes) -
         body.append(_mean(spec, dims, accumulate))
     body.append("tl.store(p_y + plane * area + j, acc, mask=valid)")
     arguments = ["p_x", "p_y", *(f"e{k}" for k in range(len(sizes.arguments))), "WIDE: tl.constexpr"]
-    return "\n".join([f"@triton.jit\ndef {name}({', '.join(arguments)}):", *(f"    {line}" for line in body)])
+    return function_text(name, arguments, body)
 
 
 def _joined(maximum: bool) -> list[str]:
