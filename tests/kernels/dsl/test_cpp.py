@@ -1,5 +1,6 @@
 """The C++ language: rendering, building, flags, mathematics."""
 
+import ctypes
 import mmap
 import re
 import shutil
@@ -13,6 +14,7 @@ import torch
 
 from mlpapers.kernels.claims._suite import make_task
 from mlpapers.kernels.dsl import BuildError, get_dsl
+from mlpapers.kernels.dsl.cpp.maths import PRELUDE
 from mlpapers.kernels.kernel import Kernel
 from mlpapers.kernels.ops import POINTWISE
 from mlpapers.kernels.synthesis import candidate, synthesise
@@ -110,6 +112,80 @@ def test_memory_is_settled_where_it_was_asked_for_and_nowhere_else(start, fresh)
     inside = after[start : start + size]
     assert np.isin(inside, [0, value]).all()
     assert np.diff(np.flatnonzero(inside != value)).min(initial=4096) >= 4096
+
+
+@compiled
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pages are made ahead on Linux")
+@pytest.mark.parametrize(
+    ("size", "start", "made"),
+    [
+        (6 << 20, 0, 128),
+        (6 << 20, 4096 * 5 + 64, 128),
+        ((6 << 20) - 8192, (6 << 20) - 8192 * 3, 4),
+        (3 << 20, 0, 0),
+    ],
+    ids=["from the start", "from the middle", "up to the end", "small"],
+)
+def test_a_large_result_is_made_half_a_megabyte_ahead(size, start, made):
+    namespace = {"__name__": "loader"}
+    exec(compile(get_dsl("cpp").loader, "loader", "exec"), namespace)
+    reach = """
+extern "C" void reach(const char* result, long bytes, long start, int) {
+  m_front front = m_begin(result, bytes);
+  m_ahead(front, result + start, 10);
+}
+"""
+    room = 8 << 20
+    with mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pages:
+        given = torch.frombuffer(pages, dtype=torch.uint8)
+        namespace["_call"](PRELUDE + reach, ("-O2",), "reach", given, size, start)
+        resident = (ctypes.c_ubyte * (room // 4096))()
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.mincore(ctypes.c_void_p(given.data_ptr()), ctypes.c_size_t(room), resident) == 0
+        found = np.flatnonzero(np.frombuffer(resident, dtype=np.uint8) & 1)
+        del given
+    first = -(-start // 4096)
+    assert found.tolist() == list(range(first, first + made))
+
+
+@compiled
+@pytest.mark.parametrize("forward", ["torch.softmax(x, 1)", "F.softmin(x, -1) * y"])
+def test_a_row_is_kept_where_its_result_will_be(forward):
+    task = make_task("t", "", f"return {forward}", ("torch.randn(40, 3000)", "torch.randn(3000)"), HEAD)
+    code = candidate(synthesise(task)[0]).code
+    assert "aligned_alloc" not in code[code.index("void kernel_0") :]
+    model, (x, y) = task.build()
+    torch.testing.assert_close(Kernel(code, "cpp", "cpu", task).load()()(x, y), model(x, y))
+
+
+@compiled
+@pytest.mark.parametrize(
+    "forward",
+    [
+        # The row is read once more after its last use of the kept value, as another result or another type.
+        "s = torch.softmax(x, 1)\nreturn s, s * y",
+        "return torch.softmax(x, 1).double()",
+        "return torch.softmax(x, 1).sum(0)",
+        "return torch.softmax(x, 1).flip(1)",
+    ],
+    ids=["two results", "another type", "another shape", "another order"],
+)
+def test_a_kept_row_never_disturbs_what_else_is_read(forward):
+    task = make_task("t", "", forward, ("torch.randn(40, 3000)", "torch.randn(3000)"), HEAD)
+    ours = Kernel(candidate(synthesise(task)[0]).code, "cpp", "cpu", task).load()()
+    model, (x, y) = task.build()
+    torch.testing.assert_close(ours(x.clone(), y), model(x.clone(), y))
+
+
+@compiled
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 255, 256, 257, 9001])
+def test_running_sums_are_those_in_double_at_every_length(length):
+    task = make_task("t", "", "return torch.cumsum(x * 3, 1) + x", (f"torch.randn(3, {length})",), HEAD)
+    ours = Kernel(candidate(synthesise(task)[0]).code, "cpp", "cpu", task).load()()
+    x = task.build()[1][0]
+    x[1, length // 2] = torch.inf
+    sums = torch.cumsum((x * 3).double(), 1).float()
+    assert torch.equal(ours(x), sums + x)
 
 
 @compiled

@@ -100,20 +100,23 @@ class CppHost(Host):
             return
         name = f"kernel_{len(self.functions)}"
         function = Function(self.sketch, self.constants, name)
-        self.functions.append(function.render(segment))
+        self._add(function.render(segment), function.helpers)
         for tensor in function.pointers:
             self.make(tensor)
         arguments = [*function.pointers, *(self.number(size) for size in function.sizes)]
         self.lines.append(f"_call(_CPP, _FLAGS, {name!r}, {', '.join(arguments)})")
 
+    def _add(self, text: str, helpers: Sequence[str]) -> None:
+        """Add a function; what it calls comes once, before the first function that needs it."""
+        needed = [helper for helper in helpers if helper not in self.helpers]
+        self.helpers += needed
+        self.functions.append("\n".join([*needed, text]))
+
     def _own(self, call: Call) -> None:
         """Call a product or convolution of our own."""
         name = f"kernel_{len(self.functions)}"
         text, tensors, sizes = gemm_function(name, self.sketch, call)
-        # The helpers come once, before the first function that needs them.
-        needed = [helper for helper in own_helpers(call) if helper not in self.helpers]
-        self.helpers += needed
-        self.functions.append("\n".join([*needed, text]))
+        self._add(text, own_helpers(call))
         for tensor in tensors:
             self.make(tensor)
         arguments = [*tensors, *(self.number(size) for size in sizes)]

@@ -31,7 +31,7 @@ struct m_moment { long s, ns; };
 extern "C" int m_clock(int, m_moment*) noexcept __asm__("clock_gettime");
 extern "C" int m_advise(void*, unsigned long, int) noexcept __asm__("madvise");
 static const long m_page = 4096, m_large = 2l << 20;
-static const int m_want_large = 14, m_populate = 23;
+static const int m_want_large = 14;
 static const double m_most = 64.0, m_least = 8.0;
 static double m_account = m_most;
 static double m_now() {
@@ -60,22 +60,20 @@ extern "C" void settle(char* p, long bytes, int threads) {
   // Memory that the allocator had kept is there already.
   if (price < 0.1) return;
   const double unit = m_large / m_page * price, account = m_account;
-  double gained = account < m_least ? 0.1 * (double)blocks : 0.0;
+  double gained = account < m_least ? 0.05 * (double)blocks : 0.0;
 #pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : gained)
   for (long t = 0; t < threads; ++t) {
     char* block = large + blocks * t / threads * m_large;
-    char* stop = t == threads - 1 ? end : large + blocks * (t + 1) / threads * m_large;
-    if (t == 0 && block > first) m_advise(first, block - first, m_populate);
+    char* stop = large + blocks * (t + 1) / threads * m_large;
     double mine = 0.0;
     for (; account >= m_least && mine > -account / threads && stop - block >= m_large; block += m_large) {
       if (m_advise(block, m_large, m_want_large)) break;
       mine += 1.0 - m_touch(block, 1) / unit;
     }
     gained += mine;
-    if (stop > block) m_advise(block, (stop - block + m_page - 1) & -m_page, m_populate);
   }
   gained += account;
-  m_account = gained > m_most ? m_most : gained < 0.0 ? 0.0 : gained;
+  m_account = gained > m_most ? m_most : gained;
 }
 """
 

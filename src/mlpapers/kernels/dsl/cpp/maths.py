@@ -26,6 +26,30 @@ extern "C" void free(void*);
 #define M_INF __builtin_inff()
 #define M_NAN __builtin_nanf("")
 static inline long m_min(long a, long b) { return a < b ? a : b; }
+// Missing pages of a large result are made half a megabyte at a time, just before a thread writes there: one
+// call for many, and they are still in the cache.
+struct m_front { unsigned long to, end; };
+static inline m_front m_begin(const void* p, long bytes) {
+  return {bytes < (4l << 20) ? ~0ul : (unsigned long)p, (unsigned long)p + bytes};
+}
+#ifdef __linux__
+extern "C" int m_resident(void*, unsigned long, unsigned char*) noexcept __asm__("mincore");
+extern "C" int m_prepare(void*, unsigned long, int) noexcept __asm__("madvise");
+static __attribute__((noinline)) void m_reach(m_front& f, unsigned long p) {
+  const unsigned long page = 4096, step = 512 << 10;
+  unsigned long from = ((p > f.to ? p : f.to) + page - 1) & -page;
+  unsigned long to = from + step < f.end ? from + step : f.end;
+  unsigned char there = 1;
+  if (from + page <= to && !m_resident((void*)from, page, &there) && !(there & 1))
+    m_prepare((void*)from, (to - from) & -page, 23);
+  f.to = to;
+}
+static inline void m_ahead(m_front& f, const void* p, long bytes) {
+  if (__builtin_expect((unsigned long)p + bytes > f.to, 0)) m_reach(f, (unsigned long)p);
+}
+#else
+static inline void m_ahead(m_front&, const void*, long) {}
+#endif
 static inline __attribute__((always_inline)) float m_bits(int i) {
   float f; __builtin_memcpy(&f, &i, 4); return f;
 }

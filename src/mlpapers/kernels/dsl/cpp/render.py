@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlpapers.kernels.dsl.cpp.home import home_of
 from mlpapers.kernels.dsl.cpp.jam import rows_together, write_rows
 from mlpapers.kernels.dsl.cpp.maths import STORAGE, TYPES, constant
 from mlpapers.kernels.dsl.cpp.vector import Run
@@ -43,6 +44,10 @@ class Function:
     tiles: list[tuple[str, str]] = field(default_factory=list)
     workspaces: list[Alloc] = field(default_factory=list)
     views: dict[str, View] = field(default_factory=dict)
+    loops: list[str] = field(default_factory=list)
+    fronts: dict[str, str] | None = None
+    homes: dict[str, Store] = field(default_factory=dict)
+    helpers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.views = {view.name: view for view in self.sketch.views}
@@ -67,6 +72,34 @@ class Function:
         if write:
             self.written.add(tensor)
         return f"p_{tensor}"
+
+    def reaches(self, target: str, index: Sequence[str]) -> bool:
+        """Return whether a thread writes a large result in its memory's order, and declare its front if so.
+
+        Parameters
+        ----------
+        target : str
+            What a store names.
+        index : sequence of str
+
+        Returns
+        -------
+        in_order : bool
+        """
+        if target in self.homes:
+            target, index = self.homes[target].target, (*self.homes[target].index[:-1], index[-1])
+        if self.fronts is None or target in self.allocs or not self.constants.get("HUGE"):
+            return False
+        order = [self.loops.index(name) for item in index if (name := item.split(":")[0]) in self.loops]
+        if order != sorted(order):
+            return False
+        tensor = self.views[target].base if target in self.views else target
+        count = " * ".join(self.number(size) for size in self.sketch.tensor(tensor).dims) or "1"
+        pointer = self.pointer(tensor, write=True)
+        self.fronts[target] = (
+            f"m_front f_{target} = m_begin({pointer}, ({count}) * (long)sizeof(*{pointer}));"
+        )
+        return True
 
     def emit(self, depth: int, text: str) -> None:
         """Add a line."""
@@ -166,18 +199,30 @@ class Function:
             ):
                 chain.append(chain[-1].body[0])
             spaces = [s for s in walk(chain[-1].body) if isinstance(s, Alloc) and "temp_workspace" in s.hints]
+            self._find_homes(spaces, chain[-1].body)
+            spaces = [s for s in spaces if s.name not in self.homes]
             self.emit(
                 depth, f"#pragma omp parallel num_threads(threads) if({self._work(chain)} > {_PARALLEL_FROM})"
             )
             self.emit(depth, "{")
+            start, self.fronts = len(self.lines), {}
             self._workspace(spaces, depth + 1)
             collapse = f" collapse({len(chain)})" if len(chain) > 1 else ""
             self.emit(depth + 1, f"#pragma omp for schedule(static){collapse}")
             self._nested(chain, depth + 1, True)
             self._release(spaces, depth + 1)
             self.emit(depth, "}")
+            self.lines[start:start] = ["  " * (depth + 1) + line for line in self.fronts.values()]
+            self.fronts = None
             return
         self._nested(chain, depth, in_parallel)
+
+    def _find_homes(self, spaces: Sequence[Alloc], body: Sequence[Any]) -> None:
+        """Note which workspaces of a row can live in a row of a result, at most one in each."""
+        for space in spaces:
+            home = home_of(self, space, body)
+            if home is not None and home.target not in {store.target for store in self.homes.values()}:
+                self.homes[space.name] = home
 
     def _work(self, chain: Sequence[For]) -> str:
         def extent(loops: Sequence[Any]) -> list[str]:
@@ -216,6 +261,7 @@ class Function:
                 depth + k, f"for (long {loop.var} = {low}; {loop.var} < {high}; {loop.var} += {step}) {{"
             )
         inner = chain[-1]
+        self.loops += [loop.var for loop in chain]
         depth += len(chain)
         step = self.number(inner.step)
         tiled = step != "1" and any(
@@ -229,6 +275,7 @@ class Function:
         self._body(inner.body, depth, in_parallel)
         if tiled:
             self.tiles.pop()
+        del self.loops[-len(chain) :]
         for k, loop in enumerate(reversed(chain)):
             self.emit(depth - 1 - k, "}}" if rows_together(self, loop) > 1 else "}")
 
@@ -248,6 +295,10 @@ class Function:
 
     def _alloc(self, s: Alloc, depth: int) -> None:
         kind = TYPES[s.dtype]
+        if s.name in self.homes:
+            home = self.homes[s.name]
+            _, row, _ = Run(self, (), None).address(home.target, (*home.index[:-1], "0"), True)
+            self.emit(depth, f"{kind}* {s.name} = {row};")
         if "temp_workspace" in s.hints:
             return
         start = constant(s.init, s.dtype) if s.init else "0"

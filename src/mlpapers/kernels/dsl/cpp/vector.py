@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlpapers.kernels.dsl.cpp.choice import find_choice, write_choice
 from mlpapers.kernels.dsl.cpp.maths import STORAGE, TYPES, constant, expression
+from mlpapers.kernels.dsl.cpp.running import find_running_sum, write_running_sum
 from mlpapers.kernels.dsl.statements import is_literal
 from mlpapers.kernels.ops import COMPUTE
 from mlpapers.kernels.sketch import Compute, Load, Store
@@ -87,6 +88,11 @@ class Run:
             write_choice(self, choice, depth + 1)
             self.f.emit(depth, "}")
             return
+        scan = find_running_sum(self)
+        if scan is not None:
+            write_running_sum(self, scan, depth + 1)
+            self.f.emit(depth, "}")
+            return
         if not self.serial:
             self.f.emit(
                 depth + 1, "#pragma omp simd" + "".join(f" reduction({clause})" for clause in self.clauses)
@@ -110,7 +116,7 @@ class Run:
         rank1 = self.f.ranks.get(name, 0) and (name in self.f.arrays or name in self.f.allocs)
         return f"{name}[j]" if rank1 and self.tile is not None else name
 
-    def _address(self, source: str, index: Sequence[str], write: bool) -> tuple[str, str, str]:
+    def address(self, source: str, index: Sequence[str], write: bool) -> tuple[str, str, str]:
         """Return (storage type, address text outside the loop, element text inside)."""
         f = self.f
         if source in f.allocs:
@@ -149,7 +155,7 @@ class Run:
         return dtype, f"{base} + ({' + '.join(outside) or '0'})", " + ".join(inside) or "0"
 
     def _access(self, source: str, index: Sequence[str], write: bool) -> tuple[str, str]:
-        dtype, outside, inside = self._address(source, index, write)
+        dtype, outside, inside = self.address(source, index, write)
         if dtype == "iota":
             return dtype, f"((long){outside.lstrip(' +')} + ({inside}))"
         self.pointers += 1
@@ -158,6 +164,9 @@ class Run:
         if self.tile is None:
             return dtype, f"({outside})[{inside}]"
         self.before.append(f"{'' if write else 'const '}{kind}* {name} = {outside};")
+        if write and inside == "j" and self.f.reaches(source, index):
+            front = self.f.homes[source].target if source in self.f.homes else source
+            self.before.append(f"m_ahead(f_{front}, {name}, n_{self.tile[0]} * (long)sizeof(*{name}));")
         return dtype, f"{name}[{inside}]"
 
     def assignment(self, name: str, text: str) -> str:
