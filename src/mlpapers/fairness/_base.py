@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import numbers
 import warnings
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -55,8 +56,7 @@ class Sample(NamedTuple):
         """Return some of the rows."""
         from sklearn.utils import _safe_indexing
 
-        old = self.encoding
-        encoding = GroupEncoding(old.cells, old.codes[rows], old.membership, old.names)
+        encoding = replace(self.encoding, codes=self.encoding.codes[rows])
         weights = None if self.weights is None else self.weights[rows]
         return Sample(_safe_indexing(self.X, rows), self.y[rows], weights, encoding, self.random_states)
 

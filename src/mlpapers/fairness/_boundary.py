@@ -17,8 +17,9 @@ _PART = 0.1
 _MIN_PART = 2500
 _PER_ROW = 600
 _ROUGH = 1e-3
-# A window's interior point may stop short of its tolerance, at the precision of its sums.
-_USABLE = 1e-5
+# A window's interior point may stop short of its tolerance, at the precision of its sums. Whether it
+# decides the other samples rightly is looked at, and the crossover makes it exact.
+_USABLE = 1e-3
 # The share of the samples (and their number at least) that counts as near the boundary.
 _WINDOW = 0.2
 _NARROW = 0.05

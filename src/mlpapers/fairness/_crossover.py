@@ -21,6 +21,8 @@ _MAX_SINGLES = 3000
 _N_LUMPS = 600
 _WRONG_SIGN = 1e-9
 _WHOLE = 1e-9
+# Infeasibility that counts as none, relative to weights that sum to 1.
+_FEASIBLE = 1e-9
 
 
 class Vertex(NamedTuple):
@@ -161,7 +163,8 @@ def crossover(
         wrong[members[size == 1]] = False
         wrong[fractional] = False
         wrong &= np.isnan(held)
-        optimal = best_dual - float(c @ f) / n <= 1e-2 * tol
+        # A gap says nothing where the small program had to buy its feasibility.
+        optimal = small.excess <= _FEASIBLE * n and best_dual - float(c @ f) / n <= 1e-2 * tol
         if not len(fractional) and (optimal or not wrong.any()):
             break
         if optimal:

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from mlpapers.fairness._checks import FairnessWarning
 from mlpapers.fairness._correction import corrected
 from mlpapers.fairness._mixture import LiteralRule, Rule, blind_mixture, cell_mixture
-from mlpapers.fairness.constraints import ConstraintOptions, ConstraintSystem, build_system, mean_rates
+from mlpapers.fairness.constraints import (
+    ConstraintOptions,
+    ConstraintSystem,
+    build_system,
+    constraint_rows,
+    mean_rates,
+)
 from mlpapers.fairness.groups import GroupEncoding
 from mlpapers.fairness.metrics import label_violation
 from mlpapers.fairness.rule import paper_functional
@@ -285,12 +291,12 @@ def _shadow_price(
     """Return dR*/d tolerance by the envelope theorem: the rows are affine in the tolerance."""
     membership = posteriors.encoding.membership
     zero, one = (
-        build_system(base_rates, membership, system.options._replace(tolerance=t), keep=keep)
+        constraint_rows(base_rates, membership, system.options._replace(tolerance=t), keep)
         for t in (0.0, 1.0)
     )
+    functionals, b, C = (at_one - at_zero for at_zero, at_one in zip(zero[:3], one[:3]))
     moments = np.tensordot(posteriors.weights * solution.f, posteriors.joint, axes=1)  # E_w[f gamma]
-    slope = one.b - zero.b - np.tensordot(one.functionals - zero.functionals, moments, axes=2)
-    slope = slope - (one.C - zero.C) @ solution.free
+    slope = b - np.tensordot(functionals, moments, axes=2) - C @ solution.free
     return 0.0 - float(solution.multipliers @ slope)
 
 

@@ -26,21 +26,10 @@ _MAX_STALLED = 5
 
 
 class Directions(NamedTuple):
-    """The columns of A up to sign and repetition: A[:, k] = sign[k] * Z[column[k]]."""
+    """The columns of A up to sign and repetition: A^T = S^T Z, with one +1 or -1 in each column of S."""
 
     Z: Array  # (q, n)
-    column: NDArray[np.int64]  # (Kc,)
-    sign: Array  # (Kc,)
-
-    def expand(self, values: Array) -> Array:
-        """Return what the columns of A give, from what the directions give."""
-        return values[self.column] * self.sign
-
-    def collect(self, multipliers: Array) -> Array:
-        """Return one signed multiplier per direction."""
-        return np.bincount(self.column, weights=self.sign * multipliers, minlength=len(self.Z)).astype(
-            np.float64
-        )
+    S: Array  # (q, Kc)
 
 
 class InteriorPoint(NamedTuple):
@@ -60,25 +49,24 @@ def signed_directions(A: Array) -> Directions:
     Two-sided constraints come as such pairs: half the directions means a quarter of the work.
     """
     n_rows = A.shape[1]
-    index = np.empty(n_rows, dtype=np.int64)
-    sign = np.ones(n_rows)
+    signs = np.zeros((n_rows, n_rows))
     kept: list[int] = []
     # Sums over a few fixed weights tell most columns apart before they are compared in full.
     probe = np.cos(np.arange(len(A)))
-    marks = A.T @ probe
+    marks = np.abs(A.T @ probe)
     for k in range(n_rows):
         for position, other in enumerate(kept):
-            if np.isclose(abs(marks[k]), abs(marks[other]), rtol=1e-9, atol=1e-9):
+            if abs(marks[k] - marks[other]) <= 1e-9 * (1.0 + marks[other]):
                 if np.array_equal(A[:, k], A[:, other]):
-                    index[k] = position
+                    signs[position, k] = 1.0
                     break
                 if np.array_equal(A[:, k], -A[:, other]):
-                    index[k], sign[k] = position, -1.0
+                    signs[position, k] = -1.0
                     break
         else:
-            index[k] = len(kept)
+            signs[len(kept), k] = 1.0
             kept.append(k)
-    return Directions(np.ascontiguousarray(A[:, kept].T), index, sign)
+    return Directions(np.ascontiguousarray(A[:, kept].T), signs[: len(kept)])
 
 
 def interior_point(
@@ -100,19 +88,17 @@ def interior_point(
         Stop when gap and infeasibility per sample are below.
     max_iter : int
     """
-    Z = directions.Z
+    Z, S = directions
     n, n_rows, n_free = len(c), len(b), C.shape[1]
-    S = np.zeros((len(Z), n_rows))
-    S[directions.column, np.arange(n_rows)] = directions.sign
 
     f, g = np.full(n, 0.5), np.full(n, 0.5)
     d_f, t_up, t_lo = np.empty(n), np.empty(n), np.empty(n)
     lam = np.full(n_rows, 0.1)
-    slack = b - directions.expand(Z @ f)
+    slack = b - (Z @ f) @ S
     # Free scalars in the middle of what they separate: a row that starts at its bound stops all steps.
     free: Array = np.linalg.lstsq(C, slack)[0].astype(np.float64) if n_free else np.zeros(0)
     sig = np.maximum(np.abs(slack - C @ free), 0.01 * n)
-    reduced = c - directions.collect(lam) @ Z
+    reduced = c - (S @ lam) @ Z
     up = np.maximum(reduced, 0.0) + 0.1
     lo = up - reduced
 
@@ -120,9 +106,9 @@ def interior_point(
     while n_iter < max_iter:
         n_iter += 1
         state = (f, g, up, lo)
-        at = directions.collect(lam)
+        at = S @ lam
         schur, right, selected, slackness, rd = accumulate(c, Z, at, *state)
-        rp = b - directions.expand(selected) - C @ free - sig
+        rp = b - selected @ S - C @ free - sig
         rz = -C.T @ lam
         slackness += float(lam @ sig)
         error = max(slackness, float(np.abs(rp).max(initial=0.0)), rd) / n
@@ -136,9 +122,9 @@ def interior_point(
         system = _newton_system(S.T @ schur @ S, sig / lam, C)
 
         # Predictor: complementarity targets 0.
-        d_lam, _ = _solve(system, directions.expand(right) - sig - rp, rz)
+        d_lam, _ = _solve(system, right @ S - sig - rp, rz)
         d_sig = -sig * (1.0 + d_lam / lam)
-        steepest = predict(c, Z, directions.collect(lam + d_lam), *state, d_f)
+        steepest = predict(c, Z, S @ (lam + d_lam), *state, d_f)
         primal = _length(steepest[0], sig, d_sig)
         dual = _length(steepest[1], lam, d_lam)
         after = predicted_slackness(*state, d_f, primal, dual)
@@ -148,9 +134,9 @@ def interior_point(
         # Corrector: the second-order terms of the predictor, with dg = -df.
         t_s = target - lam * sig - d_lam * d_sig
         right = correct(c, Z, at, *state, d_f, target, t_up, t_lo)
-        d_lam, d_free = _solve(system, directions.expand(right) + t_s / lam - rp, rz)
+        d_lam, d_free = _solve(system, right @ S + t_s / lam - rp, rz)
         d_sig = (t_s - sig * d_lam) / lam
-        steepest = step_of(c, Z, directions.collect(lam + d_lam), *state, t_up, t_lo, d_f)
+        steepest = step_of(c, Z, S @ (lam + d_lam), *state, t_up, t_lo, d_f)
         primal = min(1.0, _STEP * _length(steepest[0], sig, d_sig))
         dual = min(1.0, _STEP * _length(steepest[1], lam, d_lam))
         if not np.isfinite(primal + dual) or max(primal, dual) < 1e-12:
@@ -163,10 +149,15 @@ def interior_point(
 
 
 def _newton_system(schur: Array, diagonal: Array, C: Array) -> Array:
-    n_free = C.shape[1]
-    schur[np.diag_indices(len(schur))] += diagonal
-    schur[np.diag_indices(len(schur))] += _REGULARISATION * np.abs(np.diag(schur)).max(initial=1.0)
-    return np.block([[schur, -C], [C.T, np.zeros((n_free, n_free))]])
+    n_rows, n_free = C.shape
+    system = np.zeros((n_rows + n_free, n_rows + n_free))
+    system[:n_rows, :n_rows] = schur
+    system[:n_rows, n_rows:] = -C
+    system[n_rows:, :n_rows] = C.T
+    across = np.arange(n_rows)
+    system[across, across] += diagonal
+    system[across, across] += _REGULARISATION * np.abs(system[across, across]).max(initial=1.0)
+    return system
 
 
 def _solve(system: Array, right: Array, rz: Array) -> tuple[Array, Array]:

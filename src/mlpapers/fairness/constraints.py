@@ -29,6 +29,7 @@ __all__ = [
     "build_system",
     "check_joint",
     "check_options",
+    "constraint_rows",
     "linear_constraints",
     "mean_rates",
     "rate_functionals",
@@ -197,44 +198,54 @@ def build_system(
     """
     membership = np.asarray(membership)
     names = list(range(membership.shape[1])) if names is None else names
-    tau = 1.0 - options.tolerance
-    pairwise = options.reference == "pairwise"
+    keep = [np.ones(membership.shape[1], dtype=bool)] * len(options.blocks) if keep is None else keep
+    functionals, b, C, sides = constraint_rows(base_rates, membership, options, keep)
+    labels = pd.DataFrame(
+        [(options.blocks[block], names[group], side) for block, group, side in sides],
+        columns=["block", "group", "side"],
+    )
+    return ConstraintSystem(functionals, b, C, labels, options)
+
+
+def constraint_rows(
+    base_rates: Array,
+    membership: NDArray[Any],
+    options: ConstraintOptions,
+    keep: Sequence[NDArray[np.bool_]],
+) -> tuple[Array, Array, Array, list[tuple[int, int, str]]]:
+    """Return functionals (Kc, M, 2), b (Kc,), C (Kc, p) and the (block, group, side) of each row, by number.
+
+    All but the last are affine in the tolerance.
+    """
     rows: list[Array] = []
     bounds: list[float] = []
     free: list[float] = []
-    labels: list[tuple[str, Any, str]] = []
-    for number, block in enumerate(options.blocks):
-        groups = np.flatnonzero(keep[number]) if keep is not None else np.arange(membership.shape[1])
+    sides: list[tuple[int, int, str]] = []
+    for block, notion in enumerate(options.blocks):
+        groups = np.flatnonzero(keep[block])
         if not len(groups):
             continue
-        R, k_g, r, k = rate_functionals(block, base_rates, membership[:, groups])
+        R, k_g, r, k = rate_functionals(notion, base_rates, membership[:, groups])
         for j, group in enumerate(groups.tolist()):
             for side, (row, bound, coefficient) in zip(
-                ("first", "second"), _sides(R[j], float(k_g[j]), r, k, tau, options)
+                ("first", "second"), _sides(R[j], float(k_g[j]), r, k, options)
             ):
                 rows.append(row)
                 bounds.append(bound)
                 free.append(coefficient)
-                labels.append((block, names[group], side))
-    C = np.zeros((len(rows), len(options.blocks) if pairwise else 0))
-    if pairwise:
-        for position, (block, _, _) in enumerate(labels):
-            C[position, options.blocks.index(block)] = free[position]
-    shape = (len(rows), len(membership), 2)
-    return ConstraintSystem(
-        np.array(rows).reshape(shape),
-        np.array(bounds, dtype=np.float64),
-        C,
-        pd.DataFrame(labels, columns=["block", "group", "side"]),
-        options,
-    )
+                sides.append((block, group, side))
+    C = np.zeros((len(rows), len(options.blocks) if options.reference == "pairwise" else 0))
+    if C.shape[1]:
+        C[np.arange(len(rows)), [block for block, _, _ in sides]] = free
+    functionals = np.array(rows).reshape((len(rows), len(membership), 2))
+    return functionals, np.array(bounds, dtype=np.float64), C, sides
 
 
 def _sides(
-    R: Array, k_g: float, r: Array, k: float, tau: float, options: ConstraintOptions
+    R: Array, k_g: float, r: Array, k: float, options: ConstraintOptions
 ) -> list[tuple[Array, float, float]]:
     """Return (functional, bound, coefficient of u) of one group's rows."""
-    delta = options.tolerance
+    delta, tau = options.tolerance, 1.0 - options.tolerance
     if options.reference == "pairwise":
         if options.measure == "difference":
             return [(-R, k_g, 1.0), (R, delta - k_g, -1.0)]

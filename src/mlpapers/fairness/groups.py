@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,15 @@ class GroupEncoding:
         Which cells a group is the union of; groups may overlap.
     names : list of J str
         Such as ``"race=White & sex=F"``.
+    grouping : {"intersectional", "marginal", "all"}
+        How the cells were collected.
     """
 
     cells: pd.DataFrame
     codes: NDArray[np.int64]
     membership: NDArray[np.bool_]
     names: list[str]
+    grouping: str
 
     @property
     def n_cells(self) -> int:
@@ -82,8 +85,11 @@ class GroupEncoding:
 
     def with_groups(self, groups: str) -> GroupEncoding:
         """Return the same cells under another grouping: ``"intersectional"``, ``"marginal"`` or ``"all"``."""
-        membership, names = _grouping(self.cells, groups)
-        return GroupEncoding(self.cells, self.codes, membership, names)
+        name = _check_groups(groups)
+        if name == self.grouping:
+            return self
+        membership, names = _grouping(self.cells, name)
+        return replace(self, membership=membership, names=names, grouping=name)
 
 
 def make_groups(sensitive_features: Any, groups: str = "intersectional") -> GroupEncoding:
@@ -116,10 +122,15 @@ def make_groups(sensitive_features: Any, groups: str = "intersectional") -> Grou
     >>> encoding.codes.tolist()
     [1, 2, 0]
     """
-    table = sensitive_table(sensitive_features)
-    codes, cells = _observed(table)
-    membership, names = _grouping(cells, groups)
-    return GroupEncoding(cells, codes, membership, names)
+    name = _check_groups(groups)
+    codes, cells = _observed(sensitive_table(sensitive_features))
+    membership, names = _grouping(cells, name)
+    return GroupEncoding(cells, codes, membership, names, name)
+
+
+def _check_groups(groups: str) -> str:
+    check_choice("groups", groups, (*GROUPS, *_ALIASES))
+    return _ALIASES.get(groups, groups)
 
 
 def _observed(table: pd.DataFrame) -> tuple[NDArray[np.int64], pd.DataFrame]:
@@ -133,9 +144,7 @@ def _observed(table: pd.DataFrame) -> tuple[NDArray[np.int64], pd.DataFrame]:
     return codes, table.iloc[first].reset_index(drop=True)
 
 
-def _grouping(cells: pd.DataFrame, groups: str) -> tuple[NDArray[np.bool_], list[str]]:
-    check_choice("groups", groups, (*GROUPS, *_ALIASES))
-    name = _ALIASES.get(groups, groups)
+def _grouping(cells: pd.DataFrame, name: str) -> tuple[NDArray[np.bool_], list[str]]:
     n_columns = cells.shape[1]
     sizes = {"intersectional": [n_columns], "marginal": [1], "all": range(1, n_columns + 1)}[name]
     members: list[NDArray[np.bool_]] = []
