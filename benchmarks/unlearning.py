@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -155,6 +156,19 @@ def fit_case() -> Case:
     )
 
 
+def prediction_case() -> Case:
+    """Both are one product with the coefficients."""
+    X, y = problem()
+    ours, theirs = trained(), LogisticRegression(fit_intercept=False, max_iter=20)
+    return Case(
+        "predict 1e5 rows, d=100",
+        lambda: ours.predict(X),
+        {"scikit-learn": lambda: partial(theirs.fit(X, y).predict, X)},
+        {"scikit-learn": 1 / 1.05},
+        repeats=25,
+    )
+
+
 def size_case() -> Case:
     """The same request at n = 1e4 and n = 1e6: their ratio shows that there is no pass over the data."""
     return Case(
@@ -164,6 +178,19 @@ def size_case() -> Case:
         {"n = 1e4": 0.5},
         repeats=25,
     )
+
+
+def memory_of_a_request(_: bool) -> Iterator[Row]:
+    """Peak of what requests of one row and of 100 allocate; the rows themselves are 80 MB."""
+    for k in (1, 100):
+        request = Requests(k)
+        request()
+        tracemalloc.start()
+        request()
+        peak = tracemalloc.get_traced_memory()[1] / 1e6
+        tracemalloc.stop()
+        what = f"request of {k} of 1e5 rows, memory"
+        yield Row(what=what, unit="MB", ours=peak, target=1.0, relation="<=")
 
 
 def width_exponents(_: bool) -> Iterator[Row]:
@@ -319,7 +346,13 @@ def networks_beside(strategies: dict[str, Any]) -> Iterator[Row]:
         )
 
 
-CASES = [*(partial(request_case, k) for k in (1, 10, 100, 1000)), sequence_case, fit_case, size_case]
+CASES = [
+    *(partial(request_case, k) for k in (1, 10, 100, 1000)),
+    sequence_case,
+    fit_case,
+    prediction_case,
+    size_case,
+]
 
 
 @pytest.mark.parametrize("k", [1, 100])
@@ -329,4 +362,4 @@ def test_request(benchmark, k):
 
 
 if __name__ == "__main__":
-    sys.exit(main(CASES, figures=[width_exponents, log_figures, beside_erasus]))
+    sys.exit(main(CASES, figures=[width_exponents, memory_of_a_request, log_figures, beside_erasus]))

@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import statistics
 import sys
+import tracemalloc
 import types
 import warnings
 from collections.abc import Callable, Iterator
@@ -260,6 +261,25 @@ def growth_exponents(_: bool) -> Iterator[Row]:
         )
 
 
+def memory_of_many_points(_: bool) -> Iterator[Row]:
+    """Peak of what a valuation allocates: no more than `max_memory`, however many validation points."""
+    for m in (50, 800):
+        data = problem(100_000, m)
+        ours(data)
+        tracemalloc.start()
+        ours(data)
+        peak = tracemalloc.get_traced_memory()[1] / 2**20
+        tracemalloc.stop()
+        yield Row(
+            what=f"KNN-Shapley n=100000 m={m}, memory",
+            unit="MiB",
+            ours=peak,
+            target=KNNShapley().max_memory,
+            relation="<=",
+            note=f"the map of distances alone: {8 * 100_000 * m / 2**20:.0f} MiB",
+        )
+
+
 CASES: tuple[Callable[[], Case], ...] = (
     partial(against_peers, 2_000, 500, 5),
     partial(against_peers, 5_000, 500, 5),
@@ -293,4 +313,4 @@ def test_asymmetric(benchmark: Any, n: int, m: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(CASES, figures=[growth_exponents]))
+    sys.exit(main(CASES, figures=[growth_exponents, memory_of_many_points]))

@@ -210,9 +210,11 @@ class TestReproduceOutput:
 
     def test_finished_claims_are_taken_from_disk_unless_told_otherwise(self, invoke, tmp_path):
         arguments = ("reproduce", "demo/holds", "--jobs", 1, "--out", tmp_path / "out")
-        for options, runs in (([], 1), ([], 1), (["--no-resume"], 2)):
-            assert invoke(*arguments, *options).exit_code == 0
+        for options, runs, found in (([], 1, False), ([], 1, True), (["--no-resume"], 2, False)):
+            result = invoke(*arguments, *options)
+            assert result.exit_code == 0
             assert len((tmp_path / "log").read_text().splitlines()) == runs
+            assert ("s in an earlier run" in result.stderr) is found
 
 
 def wait_for_line(path, line, process, seconds=60.0):

@@ -8,7 +8,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from tabular import paragraph, table
+from tabular import machine_words, paragraph, table
 
 from mlpapers.core._evidence import claim_package
 from mlpapers.core.paper import Claim, Measurement, Paper, find_paper, papers
@@ -144,10 +144,7 @@ class MachineDirective(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         self.env.note_dependency(str(RESULTS))
-        facts = dict(read_page()["machine"])
-        words = [facts.pop("cpu", ""), f"{facts.pop('cores', '?')} cores", facts.pop("memory", "")]
-        words += [f"{name} {version}" for name, version in facts.items()]
-        return [paragraph(f"The machine: {', '.join(word for word in words if word)}.")]
+        return [paragraph(f"The machine: {', '.join(machine_words(dict(read_page()['machine'])))}.")]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tables and paragraphs as docutils nodes."""
+"""Tables, paragraphs and the words for a machine, as docutils nodes and text."""
 
 from docutils import nodes
 
@@ -18,3 +18,15 @@ def table(header: list[str], rows: list[list[nodes.Node]], widths: list[int], cs
         body += nodes.row("", *(nodes.entry("", cell) for cell in cells))
     group += [head, body]
     return nodes.table("", group, classes=[css, "colwidths-given"])
+
+
+def machine_words(facts: dict[str, str]) -> list[str]:
+    """Take the hardware out of a run's environment; return it in words, and the versions that are left."""
+    cores = facts.pop("cores", "?")
+    words = [
+        facts.pop("cpu", ""),
+        "1 core" if cores == "1" else f"{cores} cores",
+        facts.pop("memory", ""),
+        facts.pop("gpu", ""),
+    ]
+    return [*filter(None, words), *(f"{name} {version}" for name, version in facts.items())]

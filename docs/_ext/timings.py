@@ -8,7 +8,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from tabular import paragraph, table
+from tabular import machine_words, paragraph, table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from _rows import Record, Row, read_records
@@ -38,17 +38,12 @@ def row_cells(row: Row) -> list[nodes.Node]:
 def circumstances(record: Record) -> str:
     """Return when and where the rows were measured, and how they ended, in one paragraph."""
     facts = dict(record.environment)
-    parts = [
-        f"mlpapers {facts.pop('mlpapers', '')}",
-        f"Python {facts.pop('python', '')}",
-        facts.pop("cpu", ""),
-    ]
-    parts += [f"{facts.pop('cores', '?')} cores", facts.pop("memory", ""), facts.pop("gpu", "")]
-    parts += [f"{name} {version}" for name, version in facts.items()]
+    parts = [f"mlpapers {facts.pop('mlpapers', '')}", f"Python {facts.pop('python', '')}"]
+    parts += machine_words(facts)
     counts = Counter(row.verdict or "without a target" for row in record.rows)
     found = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
     busy = " Other work ran on the machine at the same time." if record.shared else ""
-    return f"{record.date}: {', '.join(part for part in parts if part)}.{busy} Rows: {found}."
+    return f"{record.date}: {', '.join(parts)}.{busy} Rows: {found}."
 
 
 class BenchmarksDirective(SphinxDirective):

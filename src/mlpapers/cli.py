@@ -13,7 +13,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,7 +22,6 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from mlpapers.core.paper import Paper
-    from mlpapers.core.report import ClaimOutcome
 
 # Commands of a package: name -> the module whose `app`, a Typer, holds them. The module is imported when one
 # of its commands, or the help, is asked for, and should import nothing heavy itself.
@@ -123,13 +122,14 @@ def list_papers(
 
     In a pipe: a line per paper (key, title) and per claim (id, source, statement), separated by tabs.
     """
+    from mlpapers._console import print_tables
     from mlpapers.core.paper import papers
 
     chosen = papers() if paper is None else (_find_paper(paper),)
     if as_json:
         typer.echo(json.dumps([_paper_record(item) for item in chosen], indent=2, ensure_ascii=False))
     elif sys.stdout.isatty():
-        _print_tables(chosen)
+        print_tables(chosen)
     else:
         for item in chosen:
             typer.echo(f"{item.key}\t{item.title}")
@@ -207,6 +207,7 @@ def reproduce(
     2 on wrong usage, 3 where the report cannot be written or another run works in its folder, 130 after
     Ctrl-C. The same command goes on where an interrupted run stopped.
     """
+    from mlpapers._console import progress, quiet_stdout
     from mlpapers.core.paper import find_claims
     from mlpapers.core.reproduce import reproduce as run_claims
 
@@ -215,7 +216,7 @@ def reproduce(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     try:
-        with _cluster(dask), _quiet_stdout(), _progress() as on_outcome:
+        with _cluster(dask), quiet_stdout(), progress() as on_outcome:
             report = run_claims(
                 claims,
                 scale=scale,
@@ -341,20 +342,6 @@ def _paper_record(paper: Paper) -> dict[str, Any]:
     }
 
 
-def _print_tables(chosen: tuple[Paper, ...]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(markup=False, highlight=False, emoji=False)
-    for paper in chosen:
-        console.print(f"{paper.key}: {paper.title} ({paper.year})", style="bold")
-        table = Table("claim", "source", "statement", box=None, padding=(0, 2, 0, 0))
-        for claim in paper.claims:
-            table.add_row(claim.id, claim.source, claim.statement)
-        console.print(table)
-        console.print()
-
-
 @contextlib.contextmanager
 def _cluster(address: str | None) -> Iterator[None]:
     if address is None:
@@ -368,41 +355,3 @@ def _cluster(address: str | None) -> Iterator[None]:
         except (ImportError, OSError, ValueError) as error:
             raise typer.BadParameter(str(error), param_hint="--dask") from None
         yield
-
-
-@contextlib.contextmanager
-def _quiet_stdout() -> Iterator[None]:
-    """Send to stderr what claims print, in this process and in the workers that it starts."""
-    sys.stdout.flush()
-    saved = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(saved, 1)
-        os.close(saved)
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[ClaimOutcome, int, int], None]]:
-    """Show a line for each outcome and, on a terminal, a bar below them, all on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
-
-    from mlpapers.core.report import FAILURES
-
-    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
-    columns = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("claims", total=None)
-
-        def show_outcome(outcome: ClaimOutcome, done: int, total: int) -> None:
-            style = "bold red" if outcome.state in FAILURES else "yellow" if outcome.known_miss else None
-            line = f"{outcome.state:<10}  {outcome.id}  {outcome.seconds:.1f} s"
-            # A log on a full disk is no reason to stop a run of hours.
-            with contextlib.suppress(OSError):
-                console.print(line, style=style, soft_wrap=True)
-                bar.update(task, completed=done, total=total)
-
-        yield show_outcome

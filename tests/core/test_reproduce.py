@@ -349,10 +349,10 @@ def test_progress_hook_sees_every_outcome_found_ones_first():
     report = reproduce(
         [claim("a"), claim("b"), claim("c", timed=True)], on_outcome=lambda *call: calls.append(call)
     )
-    assert [(outcome.id, done, total) for outcome, done, total in calls] == [
-        ("test-paper/b", 1, 3),
-        ("test-paper/a", 2, 3),
-        ("test-paper/c", 3, 3),
+    assert [(outcome.id, *rest) for outcome, *rest in calls] == [
+        ("test-paper/b", 1, 3, True),
+        ("test-paper/a", 2, 3, False),
+        ("test-paper/c", 3, 3, False),
     ]
     assert [outcome.id for outcome in report.outcomes] == [f"test-paper/{name}" for name in "abc"]
 

@@ -24,7 +24,7 @@ from mlpapers.core.report import ClaimOutcome, PaperInfo, Report
 from mlpapers.core.validation import check_bool, check_choice, check_int
 
 ClaimNames = str | Claim | Iterable[str | Claim] | None
-ProgressHook = Callable[[ClaimOutcome, int, int], object]
+ProgressHook = Callable[[ClaimOutcome, int, int, bool], object]
 
 
 def reproduce(
@@ -58,8 +58,8 @@ def reproduce(
         Take evidence that is on disk for the same claim, scale, seed, library version and source. False
         discards it and runs every claim.
     on_outcome : callable, optional
-        ``on_outcome(outcome, done, total)`` is called in this process after each claim; at once for those
-        whose evidence was found.
+        ``on_outcome(outcome, done, total, found)`` is called in this process after each claim; at once for
+        those whose evidence an earlier run has left, with `found` true.
 
     Returns
     -------
@@ -113,15 +113,15 @@ def _reproduce(
     tasks = _make_tasks(selected, scale, seed)
     outcomes: dict[str, ClaimOutcome] = {}
 
-    def record(task: ClaimTask, outcome: ClaimOutcome) -> None:
+    def record(task: ClaimTask, outcome: ClaimOutcome, *, found: bool = False) -> None:
         outcomes[task.key.claim] = outcome
         if on_outcome is not None:
-            on_outcome(outcome, len(outcomes), len(tasks))
+            on_outcome(outcome, len(outcomes), len(tasks), found)
 
     for task in tasks:
         stored = _load(store, task) if resume else None
         if stored is not None:
-            record(task, stored)
+            record(task, stored, found=True)
     pending = [task for task in tasks if task.key.claim not in outcomes]
     workers = count_workers(n_jobs)
     groups = _group([task for task in pending if not task.claim.timed], store, workers)

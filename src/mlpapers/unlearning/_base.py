@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -66,21 +66,54 @@ class FittedState(BaseEstimator, ABC):
     def save(self, path: Any) -> Any:
         """Write the whole state to a file."""
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, data_values: Any, X_val: Any, y_val: Any) -> None:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        data_values: Any = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+    ) -> Self:
+        """Train to the stated gradient norm.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Copied; the copy is what requests erase.
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), optional
+            Non-negative; multiplies the weights after these are divided by their mean.
+        data_values : array-like of shape (n,) or object with ``values_``, optional
+        X_val, y_val : array-like, optional
+            Validation data for `value_function`. They are kept, and are not covered by requests.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or an array is not as described.
+        """
         started = time.perf_counter()
         params: dict[str, Any] = self.get_params(deep=False)
         check_settings(params, self._LOSSES)
         if sparse.issparse(X):
             raise TypeError("X must be dense; got a sparse container (use X.toarray())")
-        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=self._NUMERIC_TARGETS)
-        targets, n_classes = self._encode_targets(y)
-        n, d = X.shape
+        rows, labels = validate_data(self, X, y, dtype=np.float64, y_numeric=self._NUMERIC_TARGETS)
+        targets, n_classes = self._encode_targets(labels)
+        n, d = rows.shape
         self._settings = check_settings(
             params, self._LOSSES, n_classes=n_classes, n_features=d + int(params["fit_intercept"])
         )
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, copy=True, ensure_non_negative=True)
+        weight = _check_sample_weight(
+            sample_weight, rows, dtype=np.float64, copy=True, ensure_non_negative=True
+        )
         self._check_norm_bound()
-        design = self._design(X)
+        design = self._design(rows)
         self.norm_bound_ = self._largest_norm(design)
         self.noise_scale_ = self._settings.noise_scale
         self._X_val, self._y_val = self._check_validation_data(X_val, y_val, d)
@@ -103,6 +136,7 @@ class FittedState(BaseEstimator, ABC):
                 f"[{type(self).__name__}] trained on {n} rows in {self.n_iter_} iterations, gradient norm "
                 f"{self._account.residual_bound:.3g}, {time.perf_counter() - started:.2f} s"
             )
+        return self
 
     def _check_norm_bound(self) -> None:
         if self.norm_bound is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -196,41 +196,6 @@ class DVWUClassifier(ClassifierMixin, Unlearning):
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
-
-    def fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        data_values: Any = None,
-        X_val: ArrayLike | None = None,
-        y_val: ArrayLike | None = None,
-    ) -> Self:
-        """Train to the stated gradient norm.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-            Copied; the copy is what requests erase.
-        y : array-like of shape (n,)
-        sample_weight : array-like of shape (n,), optional
-            Non-negative; multiplies the weights after these are divided by their mean.
-        data_values : array-like of shape (n,) or object with ``values_``, optional
-        X_val, y_val : array-like, optional
-            Validation data for `value_function`. They are kept, and are not covered by requests.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter or an array is not as described.
-        """
-        self._fit(X, y, sample_weight, data_values, X_val, y_val)
-        return self
 
     def decision_function(self, X: ArrayLike) -> Array:
         """Return scores: (n,) for two classes, positive for ``classes_[1]``; (n, K) otherwise.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -125,25 +125,6 @@ class DVWURegressor(RegressorMixin, Unlearning):
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
-
-    def fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        data_values: Any = None,
-        X_val: ArrayLike | None = None,
-        y_val: ArrayLike | None = None,
-    ) -> Self:
-        """Train to the stated gradient norm; parameters as in :meth:`DVWUClassifier.fit`.
-
-        Returns
-        -------
-        self
-        """
-        self._fit(X, y, sample_weight, data_values, X_val, y_val)
-        return self
 
     def predict(self, X: ArrayLike) -> Array:
         """Return X coef + intercept.

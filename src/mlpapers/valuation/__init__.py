@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mlpapers.valuation.baselines import DataBanzhaf as DataBanzhaf
     from mlpapers.valuation.baselines import LeaveOneOut as LeaveOneOut
     from mlpapers.valuation.curves import CurveResult as CurveResult
-    from mlpapers.valuation.curves import detect_noisy_labels as detect_noisy_labels
     from mlpapers.valuation.curves import intervention_curves as intervention_curves
     from mlpapers.valuation.curves import point_addition_curve as point_addition_curve
     from mlpapers.valuation.curves import point_removal_curve as point_removal_curve
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from mlpapers.valuation.market import DataMarket as DataMarket
     from mlpapers.valuation.market import Offer as Offer
     from mlpapers.valuation.market import posted_price as posted_price
+    from mlpapers.valuation.noise import detect_noisy_labels as detect_noisy_labels
     from mlpapers.valuation.permutation import required_permutations as required_permutations
     from mlpapers.valuation.result import ValuationResult as ValuationResult
     from mlpapers.valuation.rounds import RoundResult as RoundResult
@@ -63,7 +63,7 @@ __getattr__, __dir__, __all__ = attach(
         "Utility": "utility",
         "ValuationResult": "result",
         "aggregate_values": "aggregate",
-        "detect_noisy_labels": "curves",
+        "detect_noisy_labels": "noise",
         "exact_shapley": "game",
         "harsanyi_dividends": "game",
         "intervention_curves": "curves",

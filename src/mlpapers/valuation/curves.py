@@ -1,4 +1,4 @@
-"""What values are good for: adding or removing points by value, and finding mislabelled ones."""
+"""What values are good for: models as points are added or removed by value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
-from mlpapers.core.validation import check_choice, check_int, check_real
+from mlpapers.core.validation import check_choice, check_int
+from mlpapers.valuation._values import as_values
 from mlpapers.valuation.utility import Utility
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CurveResult",
-    "detect_noisy_labels",
     "intervention_curves",
     "point_addition_curve",
     "point_removal_curve",
@@ -259,7 +259,7 @@ def intervention_curves(
         raise ValueError(f"fractions must be a sequence of numbers in [0, 1]; got {fractions!r}")
     game, n_base = _game(estimator, X_pool, y_pool, X_test, y_test, (X_base, y_base), scoring)
     n = game.n_players - n_base
-    ascending = np.argsort(_as_values(values, n, "X_pool"), kind="stable")
+    ascending = np.argsort(as_values(values, n, "X_pool"), kind="stable")
     q = np.rint(shares * n).astype(np.int64)
     counts = np.concatenate([q, n - q, [0, n]])
     from_low = _scores_along(game, n_base, ascending, counts)
@@ -275,46 +275,6 @@ def intervention_curves(
         "add_low": add_low / base,
         "add_high": add_high / base,
     }
-
-
-def detect_noisy_labels(
-    values: ArrayLike | Any, n_flag: int | None = None, threshold: float | None = None
-) -> NDArray[np.int64]:
-    """Return the points most likely to be mislabelled: those of lowest value.
-
-    Parameters
-    ----------
-    values : array-like of shape (n,), or a fitted valuer or result
-    n_flag : int, optional
-        How many to return.
-    threshold : float, optional
-        Return all below this value; 0 where neither is given.
-
-    Returns
-    -------
-    ndarray of int
-        Indices, lowest value first; ties by index.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If both are given, or `n_flag` is not in 0..n.
-
-    Examples
-    --------
-    >>> detect_noisy_labels([0.3, -0.2, 0.1, -0.5]).tolist()
-    [3, 1]
-    >>> detect_noisy_labels([0.3, -0.2, 0.1, -0.5], n_flag=3).tolist()
-    [3, 1, 2]
-    """
-    numbers = _as_values(values, None, "")
-    if n_flag is not None and threshold is not None:
-        raise ValueError("n_flag and threshold must not both be given")
-    order = np.argsort(numbers, kind="stable").astype(np.int64, copy=False)
-    if n_flag is not None:
-        return order[: check_int("n_flag", n_flag, minimum=0, maximum=len(numbers))]
-    below = numbers < (0.0 if threshold is None else check_real("threshold", threshold))
-    return order[: int(np.count_nonzero(below))]
 
 
 def _curve(
@@ -333,7 +293,7 @@ def _curve(
     steps = check_int("steps", steps, minimum=1)
     game, n_base = _game(estimator, X, y, X_test, y_test, base, scoring)
     n = game.n_players - n_base
-    ascending = np.argsort(_as_values(values, n, "X"), kind="stable")
+    ascending = np.argsort(as_values(values, n, "X"), kind="stable")
     moved = ascending if order == "low" else ascending[::-1]
     fractions = np.linspace(0.0, 1.0, steps + 1)
     counts = np.rint(fractions * n).astype(np.int64)
@@ -391,19 +351,3 @@ def _scores_along(
         entered = int(count)
         scores[entered] = scan.value()
     return np.array([scores[int(count)] for count in counts])
-
-
-def _as_values(values: Any, n: int | None, rows_of: str) -> NDArray[np.float64]:
-    """Return values as finite numbers (n,), from an array, a valuer or a result."""
-    for name in ("values_", "values"):
-        inner = getattr(values, name, None)
-        if inner is not None and not callable(inner) and not isinstance(values, pd.DataFrame):
-            values = inner
-            break
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1 or (n is not None and len(numbers) != n):
-        expected = "1-D" if n is None else f"of shape ({n},), one entry per row of {rows_of}"
-        raise ValueError(f"values must be {expected}; got shape {numbers.shape}")
-    if not np.isfinite(numbers).all():
-        raise ValueError("values must be finite; got NaN or infinity")
-    return numbers
