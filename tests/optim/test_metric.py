@@ -82,7 +82,7 @@ def test_steps_of_a_matrix_model_minimise_it(seed, which):
         "box": Box(-rng.uniform(0.1, 1.0, d), rng.uniform(0.1, 1.0, d)),
     }[which]
     x = C.project(rng.normal(size=d))
-    u, used, gap = proximal_step(C, x, v, B, tolerance=1e-6)
+    u, used, gap, _ = proximal_step(C, x, v, B, tolerance=1e-6)
     assert C.contains(u)
     assert used >= 1
     assert gap == pytest.approx(v @ (x - C.lmo(v)))

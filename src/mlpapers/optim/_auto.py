@@ -1,8 +1,7 @@
 """The regime-free method: a variance ledger for steps of conditional gradient sliding.
 
 A Frank-Wolfe step can use a gradient only as far as its own curvature term; a sliding step, which spends
-linear minimisations instead of queries, uses all of it. Estimates are bought in cycles, one anew and then
-increments on it, at the least cost per step.
+linear minimisations instead of queries, uses all of it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpapers.optim._dvr import Increment
+from mlpapers.optim._cycles import AutoEstimator
 from mlpapers.optim._estimators import Estimator
 from mlpapers.optim._metric import Metric
 from mlpapers.optim._run import Run
@@ -21,163 +20,16 @@ from mlpapers.optim._sliding import proximal_step, takes_matrix
 from mlpapers.optim._starts import Starts
 from mlpapers.optim._steps import Step
 
-__all__ = ["AutoEstimator", "AutoStep"]
+__all__ = ["AutoStep"]
 
 Array = NDArray[np.float64]
 
-# Share of the squared gradient mapping that the estimate's squared error may have. Near 1 the noise in the
-# mapping feeds itself.
-_ACCURACY = 0.5
-# Shares of the allowed error that a fresh estimate may use up; the rest is room for increments on it.
-_SHARES = (1.0, 0.5, 0.25, 0.1, 0.0)
-_LONGEST_CYCLE = 100.0
-# A descent from a point that others led to begins with one in so many functions.
-_ANEW = 8
 # How many times as long as the last move a step of the matrix model may be.
 _REACH = 1.5
 # Above, the eigenvectors of a step's matrix take longer than most objectives.
 _LARGEST_MATRIX = 256
-# From a tenth of the diameter down to 1e-10 of it.
-_BACKTRACKS = 16
-
-
-class AutoEstimator(Estimator):
-    """Chooses, for each step, the cheaper of a fresh estimate and an increment that reach the target.
-
-    Attributes
-    ----------
-    mapping2, share : float
-        Squared gradient mapping of the last step, and the share of coordinates that it moved.
-    sample : int
-        Functions of every estimate while a start is on trial, 0 otherwise.
-    change, change_error : ndarray of shape (d,), float
-        How the gradient changed along the last move, and the mean squared error of that.
-    """
-
-    kept = (*Estimator.kept, "sigma2", "delta2", "mapping2", "share", "sample", "began_anew")
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
-        self.sigma2 = 0.0
-        self.delta2 = math.nan
-        self.mapping2 = math.nan
-        self.share = 1.0
-        self.sample = 0
-        self.began_anew = False
-        self.change, self.change_error = np.zeros(run.d), math.inf
-
-    @property
-    def least_cost(self) -> int:
-        return self.start_cost() or self.run.oracle.cost
-
-    def estimate(self) -> Array:
-        run, n = self.run, self.run.n
-        if self.sample:
-            run.oracle.require(self.full_cost(self.sample))
-            self._fresh(self.sample)
-            self.stage = "trial"
-            return self.v
-        if self.x_old is None:
-            first = run.settings.m0 if not self.began_anew else max(run.settings.m0, n // _ANEW)
-            self._fresh(n if run.settings.init == "full" else min(n, first))
-            self.x_old = run.x
-            return self.v
-        assert run.dx is not None
-        move = float(run.dx @ run.dx)
-        m, pairs = self._plan(_ACCURACY * self.mapping2 / self.share, move)
-        if pairs:
-            self._increment(pairs, move)
-        else:
-            before, error = self.v, self.V
-            # Near the optimum a step on what the rest of the budget buys would undo many good ones.
-            run.oracle.require(self.full_cost(m))
-            self._fresh(m)
-            self.change, self.change_error = self.v - before, error + self.V
-            if move > 0.0:
-                seen = float(self.change @ self.change) / move
-                if math.isnan(self.delta2):
-                    self.delta2 = seen
-                else:
-                    self.delta2 = max(0.7 * self.delta2, min(seen, self.delta2))
-        self.x_old = run.x
-        return self.v
-
-    def forget(self) -> None:
-        """Begin anew at another point."""
-        self.x_old, self.delta2, self.V = None, math.nan, math.nan
-        self.began_anew = True
-
-    def _plan(self, allowed: float, move: float) -> tuple[int, int]:
-        r"""Return the functions of a fresh estimate, and the pairs of an increment or 0 for a fresh one.
-
-        A fresh estimate of cost F leaves room R below the allowed squared error. K increments of c queries a
-        pair, each of which adds q/b, fill it with b = K q/R pairs; the cycle costs
-
-        .. math:: \frac{F + c K^2 q/R}{K + 1} \quad \text{a step, least near } K = \sqrt{F R/(c q)}.
-        """
-        run, span = self.run, self.run.directions.span
-        each = 2.0 * (1.0 + 1.0 / run.settings.directions_per_sample)
-        q = math.inf if math.isnan(self.delta2) else span * self.delta2 * move
-        least, best = self._least_pairs(), math.inf
-        m, pairs = run.n, 0.0
-        for share in _SHARES:
-            functions = self._functions(share * allowed)
-            fresh = float(self.full_cost(functions))
-            room = allowed - self._sampling_error(functions)
-            cost, b = fresh, 0.0
-            if each * q < fresh * room:
-                K = max(min(math.sqrt(fresh * room / max(each * q, 1e-300)), _LONGEST_CYCLE), 1.0)
-                if each * max(K * q, least * room) < fresh * room:
-                    b = max(K * q / room, least)
-                    K = max(min(K, room * b / max(q, 1e-300)), 1.0)
-                    cost = (fresh + K * each * b) / (K + 1.0)
-            if cost < best:
-                best, m, pairs = cost, functions, b
-        if pairs and self.V + q / pairs <= allowed:
-            return m, math.ceil(pairs)
-        return m, 0
-
-    def _functions(self, error: float) -> int:
-        """Return how many functions, drawn without replacement, leave at most a squared error."""
-        n = self.run.n
-        if not self.sigma2 > 0.0:
-            return 1
-        return min(n, max(1, math.ceil(self.sigma2 / (error + self.sigma2 / n))))
-
-    def _sampling_error(self, m: int) -> float:
-        return self.sigma2 * max(1.0 / m - 1.0 / self.run.n, 0.0)
-
-    def _least_pairs(self) -> float:
-        """Return the smallest batch worth a step."""
-        whole = float(self.run.n * self.run.directions.span)
-        return max(self.run.directions.span, whole / 64.0, min(whole, 256.0))
-
-    def _fresh(self, m: int) -> None:
-        run = self.run
-        cost = self.full_cost(m)
-        if cost > run.oracle.remaining:
-            m, run.shrunk = max(1, int(run.oracle.remaining * m // cost)), True
-        self.v, variance = run.full(run.probe(run.x), m)
-        if not math.isnan(variance):
-            self.sigma2 = variance
-        self.V = self._sampling_error(m)
-        self.rho, self.batch, self.stage = 1.0, m, "fresh"
-
-    def _increment(self, pairs: int, move: float) -> None:
-        run, span = self.run, self.run.directions.span
-        increment = Increment(run, self.x_old, pairs)  # type: ignore[arg-type]
-        size = max(increment.size, 1)
-        self.change, self.change_error = increment.change, increment.noise * span / size
-        self.V += self.change_error
-        if move > 0.0:
-            self.delta2 = 0.7 * self.delta2 + 0.3 * increment.noise / move
-        self.v = self.v + increment.change
-        R = span * increment.noise_here / size
-        if self.V + R > 0.0:
-            k = self.V / (self.V + R)
-            self.v = self.v + k * (increment.here - self.v)
-            self.V = k * R
-        self.rho, self.batch, self.stage = 0.0, increment.size, "increment"
+# By how much L may grow at once; how often in the first step, from a tenth of the diameter to 1e-10 of it.
+_GROWTH, _BACKTRACKS = 4.0, 16
 
 
 class AutoStep(Step):
@@ -185,11 +37,12 @@ class AutoStep(Step):
 
     The first L is found by backtracking on the functions of the first estimate, later ones are the largest
     recent curvature along the moves. Over sets whose vertices or edges are coordinates, a matrix learned from
-    the moves takes its place. The extrapolation is that of FISTA, restarted where it runs against the model's
-    step, and cut back to C: no point outside is ever a center of queries.
+    the moves takes its place, and z is u. Elsewhere the extrapolation is that of FISTA, restarted where it
+    runs against the model's step, never more than the least curvature l along the moves allows,
+    (1 - sqrt(l/L))/(1 + sqrt(l/L)), and cut back to C: no point outside is ever a center of queries.
     """
 
-    kept = ("L", "v_old", "u", "theta")
+    kept = ("L", "v_old", "u", "theta", "least", "corners")
 
     def __init__(self, run: Run, estimator: Estimator) -> None:
         super().__init__(run, estimator)
@@ -204,7 +57,9 @@ class AutoStep(Step):
     def _begin(self, x: Array) -> None:
         self.run.x = self.u = x
         self.theta = 1.0
+        self.least = math.inf
         self.v_old: Array | None = None
+        self.corners: Array | None = None
         self.metric = Metric(self.run.d) if self.has_matrix else None
 
     def advance(self, v: Array) -> None:
@@ -303,7 +158,10 @@ class AutoStep(Step):
 
     def _slide(self, z: Array, v: Array) -> tuple[Array, float]:
         B = None if self.metric is None else self.metric.B
-        u, used, gap = proximal_step(self.run.constraint, z, v, self.L if B is None else B, tolerance=1e-4)
+        model = self.L if B is None else B
+        u, used, gap, self.corners = proximal_step(
+            self.run.constraint, z, v, model, tolerance=1e-4, corners=self.corners
+        )
         self.run.n_lmo += used
         if B is not None and self.run.dx is not None:
             # What the moves taught about the curvature does not reach much farther than they did.
@@ -333,7 +191,7 @@ class AutoStep(Step):
             # Rounding may hide what a tiny step changes; NaN is for the next estimate to report.
             if not change > float(v @ move) + 0.5 * self.L * float(move @ move) + 1e-12 * abs(change):
                 break
-            self.L *= 4.0
+            self.L *= _GROWTH
         return u, gap
 
     def point(self) -> Array:
@@ -356,11 +214,16 @@ class AutoStep(Step):
         self.aside = state["aside"]
 
     def _extrapolate(self, z: Array, u: Array) -> Array:
+        # Momentum wants one model for all steps; a matrix that is still being learned makes it unstable.
+        if self.has_matrix:
+            return u
         along = u - self.u
-        if float(self._model(z - u) @ along) > 0.0 or self.run.t < 2:
+        if float((z - u) @ along) > 0.0 or self.run.t < 2:
             self.theta = 1.0
         after = 0.5 * (1.0 + math.sqrt(1.0 + 4.0 * self.theta**2))
-        momentum = (self.theta - 1.0) / after
+        # Where f is known to bend at least so much, more momentum than this overshoots.
+        root = math.sqrt(min(self.least / self.L, 1.0)) if self.L > 0.0 else 0.0
+        momentum = min((self.theta - 1.0) / after, (1.0 - root) / (1.0 + root))
         self.theta = after
         for _ in range(4):
             if momentum == 0.0:
@@ -378,7 +241,9 @@ class AutoStep(Step):
         size = float(run.dx @ run.dx)
         if size > 0.0:
             seen = abs(float((v - self.v_old) @ run.dx)) / size
-            self.L = max(0.9 * self.L, seen) if run.t > 1 else seen
+            # An estimate that is far off looks like curvature; steps shortened by it would look so even more.
+            self.L = min(max(0.9 * self.L, seen), _GROWTH * self.L) if run.t > 1 else seen
+            self.least = min(self.least, seen)
             if self.metric is not None:
                 self.metric.learn(
                     run.dx, self.parent.change, self.parent.change_error, self.L, bent=self.starts.is_open

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from mlpapers.optim._directions import Block, CoordinateBlock, FrameBlock
 from mlpapers.optim._estimators import Estimator
 from mlpapers.optim._ledger import ErrorLedger
-from mlpapers.optim._oracle import Probe
+from mlpapers.optim._oracle import Probe, distinct
 from mlpapers.optim._run import Run
 
 __all__ = ["AdaptiveDVR", "FixedDVR", "Increment"]
@@ -41,14 +42,6 @@ class Increment:
     ----------
     change : ndarray of shape (d,)
         Unbiased estimate of grad f(x) - grad f(x_old).
-    spread : float
-        Estimate of (1/n) sum |grad f_i(x) - grad f_i(x_old)|^2.
-    here : ndarray of shape (d,)
-        Estimate of grad f(x) from the same pairs.
-    variance : float
-        Estimate of (1/n) sum |grad f_i(x) - grad f(x)|^2.
-    noise, noise_here : float
-        The same two without what differs between coordinates, which stratified pairs do not suffer from.
     size : int
         Pairs used.
     rows : ndarray of int
@@ -75,38 +68,63 @@ class Increment:
         if not good.all():
             new, change, block = new[good], change[good], block.take(good)
         self.size = len(change)
-        scale = run.directions.scale
-        self.change, self.here = np.zeros(run.d), np.zeros(run.d)
-        self.spread = self.variance = self.noise = self.noise_here = 0.0
-        if not self.size:
-            return
-        block.add(self.change, change * (scale / self.size))
-        self.spread = scale * float(np.mean(change * change))
-        stratified = isinstance(block, CoordinateBlock | FrameBlock)
-        rest = new - block.dots(v) if stratified and v is not None else new - np.mean(new)
-        self.variance = scale * float(np.mean(rest * rest))
-        self.noise = scale * _within(run, block, change)
-        self.noise_here = scale * _within(run, block, new)
-        self._mean_here(run, block, new, scale)
+        self.change = np.zeros(run.d)
+        if self.size:
+            block.add(self.change, change * (run.directions.scale / self.size))
+        self._run, self._block, self._new, self._change, self._v = run, block, new, change, v
 
-    def _mean_here(self, run: Run, block: Block, new: Array, scale: float) -> None:
+    @cached_property
+    def spread(self) -> float:
+        """Estimate of (1/n) sum |grad f_i(x) - grad f_i(x_old)|^2."""
+        return self._mean_square(self._change)
+
+    @cached_property
+    def variance(self) -> float:
+        """Estimate of (1/n) sum |grad f_i(x) - grad f(x)|^2."""
+        if not self.size:
+            return 0.0
+        if self._v is None or not isinstance(self._block, CoordinateBlock | FrameBlock):
+            return self._mean_square(self._new - np.mean(self._new))
+        return self._mean_square(self._new - self._block.dots(self._v))
+
+    @cached_property
+    def noise(self) -> float:
+        """The spread without what differs between coordinates, which stratified pairs do not suffer from."""
+        return self._within(self._change)
+
+    @cached_property
+    def noise_here(self) -> float:
+        """The variance without what differs between coordinates."""
+        return self._within(self._new)
+
+    @cached_property
+    def here(self) -> Array:
+        """Estimate of grad f(x) from the same pairs."""
+        run, block, new = self._run, self._block, self._new
+        here = np.zeros(run.d)
+        if not self.size:
+            return here
         if not isinstance(block, CoordinateBlock | FrameBlock):
-            block.add(self.here, new * (scale / self.size))
-            return
+            block.add(here, new * (run.directions.scale / self.size))
+            return here
         count = np.bincount(block.k, minlength=run.directions.span)
         sums = np.bincount(block.k, new, minlength=run.directions.span)
         means = np.divide(sums, count, out=np.zeros_like(sums), where=count > 0)
-        run.directions.everything().add(self.here, means)
+        run.directions.everything().add(here, means)
+        return here
 
+    def _mean_square(self, values: Array) -> float:
+        return self._run.directions.scale * float(np.mean(values * values)) if self.size else 0.0
 
-def _within(run: Run, block: Block, values: Array) -> float:
-    """Return the variance of values around the means of their directions; around 0 where they are too few."""
-    span, size = run.directions.span, len(values)
-    if not isinstance(block, CoordinateBlock | FrameBlock) or 2 * span > size:
-        return float(np.mean(values * values))
-    count = np.maximum(np.bincount(block.k, minlength=span), 1)
-    means = np.bincount(block.k, values, minlength=span) / count
-    return float(np.sum((values - means[block.k]) ** 2)) / (size - span)
+    def _within(self, values: Array) -> float:
+        """Return the scaled variance around the means of the directions; around 0 where they are too few."""
+        span, block = self._run.directions.span, self._block
+        if not isinstance(block, CoordinateBlock | FrameBlock) or 2 * span > self.size:
+            return self._mean_square(values)
+        count = np.maximum(np.bincount(block.k, minlength=span), 1)
+        means = np.bincount(block.k, values, minlength=span) / count
+        scale = self._run.directions.scale
+        return scale * (float(np.sum((values - means[block.k]) ** 2)) / (self.size - span))
 
 
 def refresh_memory(
@@ -362,7 +380,7 @@ class AdaptiveDVR(Estimator):
         run = self.run
         if run.dx is None or self.x_old is None or not run.gamma > 0.0:
             return
-        rows = np.unique(rows)
+        rows = distinct(rows, run.n)
         ends = [run.probe(run.x), run.probe(self.x_old)]
         if sum(end.unknown(rows) for end in ends) + len(rows) > run.oracle.remaining:
             run.shrunk = True

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mlpapers.core.parallel import chunk_slices
 from mlpapers.optim._directions import VectorBlock
 from mlpapers.optim._run import Run
+from mlpapers.optim._state import Stateful
 
 __all__ = [
     "Estimator",
@@ -30,10 +31,9 @@ Array = NDArray[np.float64]
 _BLOCK = 4096
 
 
-class Estimator:
+class Estimator(Stateful):
     """Base: `estimate` returns v at ``run.x``; the attributes say what it did, NaN where it does not know."""
 
-    #: Attributes that a checkpoint keeps.
     kept: tuple[str, ...] = ("v", "x_old", "V", "rho", "batch", "stage")
 
     def __init__(self, run: Run) -> None:
@@ -74,22 +74,15 @@ class Estimator:
         run = self.run
         if run.settings.init == "zero":
             return 0
-        m = run.n if run.settings.init == "full" else min(run.n, run.settings.m0)
-        return m * (2 * run.directions.span if run.oracle.central else run.directions.span + 1)
+        return self.full_cost(run.n if run.settings.init == "full" else min(run.n, run.settings.m0))
 
     def full_cost(self, m: int) -> int:
         """Return the queries of all directions on m functions."""
-        run = self.run
-        return m * (2 * run.directions.span if run.oracle.central else run.directions.span + 1)
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {name: getattr(self, name) for name in self.kept}
+        return m * self.run.row_cost
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a state."""
-        for name in self.kept:
-            setattr(self, name, state[name])
+        super().restore(state)
         # The probes of the run know the old point by identity.
         for probe in self.run._probes:
             if self.x_old is not None and np.array_equal(probe.x, self.x_old):

@@ -165,7 +165,7 @@ class Loop:
         # A step that the budget cuts short is not the step of a longer run: resuming starts before it.
         if stop.checkpoint is not None and self.oracle.remaining < 4 * max(self.dearest, 1):
             self.save(stop.checkpoint)
-        before, x = self.oracle.n_queries, run.x
+        before, x, passes = self.oracle.n_queries, run.x, run.n_full_gradients
         v = self.estimator.estimate()
         if stop.max_iter is None and math.isinf(self.oracle.remaining) and self.oracle.n_queries == before:
             self._check_idle()
@@ -179,7 +179,7 @@ class Loop:
         run.t += 1
         if run.gap < self.best_gap:
             self.best_gap, self.best = run.gap, x
-        self._stop_checks(x, v)
+        self._stop_checks(x, v, passed=run.n_full_gradients > passes)
         if run.shrunk and self.status < 0:
             self.status = 2
         if self.status < 0 and self.oracle.n_queries >= self.mark:
@@ -192,14 +192,14 @@ class Loop:
         """Stop a method that asks nothing: without any cap it would never end."""
         raise BudgetExhaustedError
 
-    def _stop_checks(self, x: Array, v: Array) -> None:
+    def _stop_checks(self, x: Array, v: Array, *, passed: bool) -> None:
         run, stop = self.run, self.stopping
         if stop.callback is not None and bool(stop.callback(self._state(v))):
             self.status = 4
             return
         if self.step.is_exploring:
             return
-        exact = self.error_variance == 0.0 and self.estimator.batch >= run.n
+        exact = self.error_variance == 0.0 and passed
         if exact and run.gap == 0.0 and self.oracle.central is False:
             # The estimate is exact and no direction descends: nothing moves any more.
             run.x, self.status = x, 0

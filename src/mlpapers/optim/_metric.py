@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mlpapers.optim._state import Stateful
 
 __all__ = ["Metric"]
 
@@ -21,7 +22,7 @@ _FLOOR = 1e-3
 _SMALLEST, _LARGEST = 1e-100, 1e100
 
 
-class Metric:
+class Metric(Stateful):
     r"""A symmetric B with B s = y for the moves s and changes y of the gradient, as far as noise allows.
 
     Directions in which nothing has moved keep the scalar L. With weights w that are inverse error variances,
@@ -77,12 +78,3 @@ class Metric:
         R = U.T @ (self.Q + self.Q.T + 2.0 / L * np.eye(self.d)) @ U
         values, V = np.linalg.eigh(U @ (R / (p[:, None] + p[None, :])) @ U.T)
         return (V * np.maximum(np.abs(values) if bent else values, _FLOOR * L)) @ V.T
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {name: getattr(self, name) for name in self.kept}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
-        for name in self.kept:
-            setattr(self, name, state[name])

@@ -12,10 +12,23 @@ from mlpapers.core.parallel import chunk_slices
 from mlpapers.optim._directions import Block
 from mlpapers.optim.finite_sum import FiniteSum
 
-__all__ = ["BudgetExhaustedError", "Oracle", "Probe"]
+__all__ = ["BudgetExhaustedError", "Oracle", "Probe", "distinct"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+# From one in so many functions on, marking all is faster than sorting those drawn (n = 2e3 to 1e6, one core).
+_DENSE = 300
+
+
+def distinct(idx: Ints, n: int) -> Ints:
+    """Return the different entries of `idx`, all below `n`, in increasing order."""
+    if _DENSE * len(idx) < n:
+        return np.unique(idx)
+    seen = np.zeros(n, dtype=bool)
+    seen[idx] = True
+    return np.flatnonzero(seen)
 
 
 class BudgetExhaustedError(Exception):
@@ -130,7 +143,7 @@ class Probe:
             self.known, self.values = np.zeros(self.oracle.n, dtype=bool), np.zeros(self.oracle.n)
         new = idx[~self.known[idx]]
         if new.size:
-            wanted = np.unique(new)
+            wanted = distinct(new, self.oracle.n)
             self.oracle.charge(len(wanted))
             values = self.point.base(wanted)
             self._check(values, wanted)
@@ -140,8 +153,8 @@ class Probe:
 
     def unknown(self, idx: Ints) -> int:
         """Return how many of the functions have no known value here."""
-        distinct = np.unique(idx)
-        return len(distinct) if self.known is None else int((~self.known[distinct]).sum())
+        rows = distinct(idx, self.oracle.n)
+        return len(rows) if self.known is None else int((~self.known[rows]).sum())
 
     def differences(self, idx: Ints, block: Block, mu: float | None = None) -> Array:
         """Return D_i(x; u) of the pairs, shape (m,); NaN for a bad pair that is to be skipped."""

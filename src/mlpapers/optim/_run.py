@@ -93,6 +93,12 @@ class Run:
         self.last_rows = np.zeros(0, dtype=np.int64)
         self._probes: list[Probe] = []
 
+    @property
+    def row_cost(self) -> int:
+        """Queries of all directions on one function."""
+        span = self.directions.span
+        return 2 * span if self.oracle.central else span + 1
+
     def probe(self, x: Array) -> Probe:
         """Return the functions around x; the last two points are remembered with their values."""
         for probe in self._probes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -12,15 +14,34 @@ from mlpapers.optim.constraints.boxes import Box, _CutBox
 from mlpapers.optim.constraints.combined import Product
 from mlpapers.optim.constraints.simplices import Simplex
 
-__all__ = ["proximal_step", "takes_matrix"]
+__all__ = ["ProximalStep", "proximal_step", "takes_matrix"]
 
 Array = NDArray[np.float64]
 
-_MAX_INNER = 60
+# LMO calls of one step over a set without structure, and turns of Wolfe's algorithm, most of which need none.
+_MAX_INNER, _MAX_TURNS = 60, 600
 _MAX_SWEEPS = 500
-
-
 _SCALAR = np.zeros((0, 0))
+
+
+class ProximalStep(NamedTuple):
+    """Where the model is least.
+
+    Attributes
+    ----------
+    u : ndarray of shape (d,)
+    n_lmo : int
+        LMO calls used.
+    gap : float
+        The Frank-Wolfe gap <v, x - lmo(v)> of the linear model.
+    corners : ndarray of shape (k, d)
+        Points of C of which u is made, for the next step to begin with.
+    """
+
+    u: Array
+    n_lmo: int
+    gap: float
+    corners: Array
 
 
 def takes_matrix(constraint: ConstraintSet) -> bool:
@@ -33,33 +54,42 @@ def _is_box(constraint: ConstraintSet) -> bool:
 
 
 def proximal_step(
-    constraint: ConstraintSet, x: Array, v: Array, L: float | Array, *, tolerance: float
-) -> tuple[Array, int, float]:
-    r"""Return u, the LMO calls used, and the Frank-Wolfe gap <v, x - lmo(v)> of the linear model.
+    constraint: ConstraintSet,
+    x: Array,
+    v: Array,
+    L: float | Array,
+    *,
+    tolerance: float,
+    corners: Array | None = None,
+) -> ProximalStep:
+    r"""Minimise the quadratic model over the set.
 
     .. math:: u \approx \arg\min_{u \in C} \langle v, u \rangle + \tfrac{L}{2} |u - x|^2
 
-    by pairwise Frank-Wolfe steps with exact line search, until the model's gap is at most `tolerance` times
-    that at x. On a box every coordinate is an interval of its own, with its own line search. Where
-    :func:`takes_matrix` says so, L may be a positive definite matrix B, and the last term (u - x)'B(u - x)/2.
+    with linear minimisations only, until the model's gap is at most `tolerance` times that at x. On a box
+    every coordinate is an interval of its own, with its own line search; over the vertices of an L1 ball or a
+    simplex there are pairwise steps; other sets have Wolfe's algorithm, from the `corners` of the last step
+    on. Where :func:`takes_matrix` says so, L may be a positive definite matrix B, and the last term
+    (u - x)'B(u - x)/2.
     """
+    none = np.zeros((0, len(x)))
     s = constraint._lmo(v[None])[0]
     gap = max(float(v @ (x - s)), 0.0)
     if gap == 0.0:
-        return x.copy(), 1, 0.0
+        return ProximalStep(x.copy(), 1, 0.0, none)
     target = tolerance * gap
     if isinstance(constraint, L1Ball | Simplex):
         B, scalar, most = (_SCALAR, L, 20) if isinstance(L, float) else (L, 0.0, 200)
         most = most * len(x) + 1000 if B.size else most * len(x) + 200
         signed = isinstance(constraint, L1Ball)
         u, used = _pairwise_simplex(x, v, scalar, B, constraint.radius, signed, target, most)
-        return u, used + 1, gap
+        return ProximalStep(u, used + 1, gap, none)
     if _is_box(constraint):
         if isinstance(L, float):
-            return _blockwise(x, v, L, s), 1, gap
+            return ProximalStep(_blockwise(x, v, L, s), 1, gap, none)
         lower, upper = constraint._lmo(np.ones((1, len(x))))[0], constraint._lmo(-np.ones((1, len(x))))[0]
         u, used = _coordinatewise(x, v, L, lower, upper, target, _MAX_SWEEPS)
-        return u, used + 1, gap
+        return ProximalStep(u, used + 1, gap, none)
     assert isinstance(L, float)
     if isinstance(constraint, Product):
         # The model separates over blocks: each has its own inner steps.
@@ -68,8 +98,11 @@ def proximal_step(
             proximal_step(block, x_block, v_block, L, tolerance=tolerance)
             for block, x_block, v_block in zip(constraint.sets, np.split(x, ends), np.split(v, ends))
         ]
-        return np.concatenate([part[0] for part in parts]), max(part[1] for part in parts), gap
-    return (*_pairwise_any(constraint, x, v, L, s, target), gap)
+        return ProximalStep(
+            np.concatenate([part.u for part in parts]), max(part.n_lmo for part in parts), gap, none
+        )
+    u, used, corners = _nearest(constraint, x, v, L, s, target, none if corners is None else corners)
+    return ProximalStep(u, used, gap, corners)
 
 
 def _blockwise(x: Array, v: Array, L: float, s: Array) -> Array:
@@ -166,30 +199,47 @@ def _pairwise_simplex(
     return u, used
 
 
-def _pairwise_any(
-    constraint: ConstraintSet, x: Array, v: Array, L: float, s: Array, target: float
-) -> tuple[Array, int]:
-    """Pairwise steps over the points met so far, x itself among them."""
-    corners, weights = np.stack([x, s]), np.array([1.0, 0.0])
-    u, used = x.copy(), 1
-    for _ in range(_MAX_INNER):
+def _nearest(
+    constraint: ConstraintSet, x: Array, v: Array, L: float, s: Array, target: float, corners: Array
+) -> tuple[Array, int, Array]:
+    """Wolfe's algorithm for the point of C nearest to y = x - v/L; return it, LMO calls, and its corners.
+
+    The hull of a few points, x and later corners, has u in its interior. A corner on the near side of u
+    enters; u moves towards the nearest point of their affine hull, and what would get a negative weight on
+    the way leaves. Unlike steps along edges this ends in finitely many on a polytope, also where x lies
+    inside a face. Corners known from before are asked before the oracle.
+    """
+    hull, weights = x[None], np.ones(1)
+    known = np.vstack([corners, s])
+    u, used = x, 1
+    for _ in range(_MAX_TURNS):
         grad = v + L * (u - x)
-        s = constraint._lmo(grad[None])[0]
-        used += 1
+        s = known[int((known @ grad).argmin())]
+        if float(grad @ (u - s)) <= target and used < _MAX_INNER:
+            s = constraint._lmo(grad[None])[0]
+            used += 1
+            known = np.vstack([known, s])
         if float(grad @ (u - s)) <= target:
             break
-        values = np.where(weights > 0.0, corners @ grad, -np.inf)
-        worst = int(values.argmax())
-        along = s - corners[worst]
-        size = float(along @ along)
-        if size == 0.0:
+        hull, weights = _towards_nearest(np.vstack([hull, s]), np.append(weights, 0.0), x - v / L)
+        step = weights @ hull - u
+        # Rounding ends what in exact arithmetic goes on: the model must fall.
+        if not float(grad @ step) + 0.5 * L * float(step @ step) < 0.0:
             break
-        gamma = min(float(-(grad @ along)) / (L * size), float(weights[worst]))
-        u = u + gamma * along
-        weights[worst] -= gamma
-        same = np.flatnonzero((corners == s).all(axis=1))
-        if same.size:
-            weights[same[0]] += gamma
-        else:
-            corners, weights = np.vstack([corners, s]), np.append(weights, gamma)
-    return u, used
+        u = u + step
+    return u, used, hull[(hull != x).any(axis=1)]
+
+
+def _towards_nearest(hull: Array, weights: Array, y: Array) -> tuple[Array, Array]:
+    """Return the part of the hull, and the weights in it, of the point where Wolfe's inner steps end."""
+    while True:
+        last = np.linalg.lstsq((hull[1:] - hull[0]).T, y - hull[0], rcond=None)[0]
+        aim = np.concatenate([[1.0 - last.sum()], last])
+        out = np.flatnonzero(aim <= 0.0)
+        if not out.size:
+            return hull, aim
+        shares = weights[out] / np.maximum(weights[out] - aim[out], np.finfo(float).tiny)
+        weights = weights + shares.min() * (aim - weights)
+        weights[out[shares.argmin()]] = 0.0
+        kept = weights > 0.0
+        hull, weights = hull[kept], weights[kept] / weights[kept].sum()

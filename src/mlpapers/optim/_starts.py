@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpapers.optim._run import Run
+from mlpapers.optim._state import Stateful
 
 __all__ = ["Starts"]
 
@@ -29,7 +28,7 @@ _PATIENCE = 8.0
 _CLIMB = 0.1
 
 
-class Starts:
+class Starts(Stateful):
     """Tries other points of C where a chord proves that f is not convex.
 
     Convex functions obey f((a + b)/2) <= (f(a) + f(b))/2. Chords between random extreme points, and from the
@@ -98,7 +97,7 @@ class Starts:
     @property
     def sample(self) -> int:
         """Functions of a trial's step."""
-        return max(1, int(self._allowance() // (_STEPS * self._row())))
+        return max(1, int(self._allowance() // (_STEPS * self.run.row_cost)))
 
     def look(self, x: Array) -> None:
         """Test convexity along chords from `x` and others, if it is time for it."""
@@ -184,15 +183,6 @@ class Starts:
         """Return the best point known, `u` where none is on trial."""
         return self.winner if self.is_trying and self.winner is not None else u
 
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {name: getattr(self, name) for name in self.kept}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
-        for name in self.kept:
-            setattr(self, name, state[name])
-
     def _settle(self) -> None:
         self.phase, self.began = "descent", self.run.oracle.n_queries
 
@@ -209,14 +199,9 @@ class Starts:
     def _value(self, x: Array) -> float:
         return float(np.mean(self.run.oracle.at(x).base(np.arange(self.run.n))))
 
-    def _row(self) -> int:
-        """Return the queries of all directions on one function."""
-        run = self.run
-        return 2 * run.directions.span if run.oracle.central else run.directions.span + 1
-
     def _allowance(self) -> float:
         # The values of all functions at its end should not be what a slice costs most.
-        return max(_SLICE * self.run.n * self.run.d, 8.0 * self._row(), 4.0 * self.run.n)
+        return max(_SLICE * self.run.n * self.run.d, 8.0 * self.run.row_cost, 4.0 * self.run.n)
 
     def _is_bent(self, x: Array, m: int) -> bool:
         """Tell whether the middle of some chord lies above it beyond doubt."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mlpapers.optim._estimators import Estimator
 from mlpapers.optim._run import Run
 from mlpapers.optim._sliding import proximal_step
+from mlpapers.optim._state import Stateful
 
 __all__ = ["FrankWolfe", "Momentum", "Pairwise", "Projection", "Sliding", "Step"]
 
@@ -20,10 +21,8 @@ Array = NDArray[np.float64]
 _ACTIVE = 512
 
 
-class Step:
+class Step(Stateful):
     """Base: `advance` moves the run's point along an estimate."""
-
-    kept: tuple[str, ...] = ()
 
     def __init__(self, run: Run, estimator: Estimator) -> None:
         self.run, self.estimator = run, estimator
@@ -44,15 +43,6 @@ class Step:
     def active_set(self) -> tuple[Array, Array] | None:
         """Return vertices and weights whose mixture is the point, or None."""
         return None
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {name: getattr(self, name) for name in self.kept}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
-        for name in self.kept:
-            setattr(self, name, state[name])
 
     def _towards(self, s: Array, gamma: float, v: Array) -> None:
         run = self.run
@@ -200,7 +190,7 @@ class Sliding(Step):
     def advance(self, v: Array) -> None:
         run = self.run
         L = self._curvature(v)
-        u, used, gap = proximal_step(run.constraint, run.x, v, 2.0 * L, tolerance=1.0 / (run.t + 1.0))
+        u, used, gap, _ = proximal_step(run.constraint, run.x, v, 2.0 * L, tolerance=1.0 / (run.t + 1.0))
         run.n_lmo += used
         run.gap = gap
         if run.t == 0:

@@ -14,7 +14,8 @@ from mlpapers.core._tensors import is_tensor
 from mlpapers.core.validation import check_choice, check_int, check_real, check_workers, seed_sequence
 from mlpapers.optim import _estimators, _steps
 from mlpapers.optim._arguments import check_settings, check_start
-from mlpapers.optim._auto import AutoEstimator, AutoStep
+from mlpapers.optim._auto import AutoStep
+from mlpapers.optim._cycles import AutoEstimator
 from mlpapers.optim._dvr import AdaptiveDVR, FixedDVR
 from mlpapers.optim._estimators import Estimator
 from mlpapers.optim._lean import LeanDVR, LeanStep, is_lean
