@@ -31,7 +31,7 @@ def speed_over_eager(scale: Scale, seed: int) -> Evidence:
     names = QUICK if scale == "quick" else NAMES
     full = scale == "full"
     tasks = [speed_task(name) for name in names]
-    passes, pairs = (3, 7) if full else (1, 9)
+    passes, pairs = (3, 11) if full else (1, 9)
     table = pd.DataFrame(measure_all(tasks, pairs, passes=passes, compiled=full, seed=seed))
     speedups = table["speedup"].tolist()
     measurements = [
