@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from mlpapers.cli import app
 from mlpapers.core.requirements import missing_requirement
-from mlpapers.kernels import BenchmarkResult, KernelResult, doctor
+from mlpapers.kernels import BenchmarkResult, KernelResult, commands, doctor
 from mlpapers.kernels.agents.messages import from_json
 from mlpapers.kernels.dsl import get_dsl
 
@@ -60,6 +61,18 @@ def test_from_a_task_to_a_kernel_and_back(folder):
     tuned = run("tune", folder / "result", "--time-budget", "0.001", *store, "-o", folder / "tuned.py")
     assert "a kernel was found" in tuned.stdout
     assert (folder / "tuned.py").read_text().startswith("# Made by mlpapers")
+
+
+def test_a_result_that_cannot_be_saved_is_not_lost(capsys):
+    class Found:
+        run_id = "0a1b"
+
+        def save(self, out):
+            raise OSError(28, "No space left on device", str(out))
+
+    with pytest.raises(OSError, match="No space left"):
+        commands._save(Found(), Path("result"))
+    assert capsys.readouterr().err == "The kernel is kept: mlpapers kernels resume 0a1b\n"
 
 
 def test_wrong_usage(folder):

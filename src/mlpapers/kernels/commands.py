@@ -113,7 +113,7 @@ def generate(
         agent = _agent(dsl=dsl, backend=backend, **options)
         result = agent.generate(loaded)
         if out is not None and result.success:
-            result.save(out)
+            _save(result, out)
     _finish(result, as_json)
 
 
@@ -138,7 +138,7 @@ def tune(
         agent = _agent(time_budget=time_budget, store=store, random_state=seed)
         result = agent.tune(given.kernel)
         if out is not None and result.success:
-            result.save(out)
+            _save(result, out)
     _finish(result, as_json)
 
 
@@ -356,6 +356,15 @@ def _agent(**options: Any) -> KernelAgent:
     from mlpapers.kernels.agent import KernelAgent
 
     return KernelAgent(**options)
+
+
+def _save(result: KernelResult, out: Path) -> None:
+    """Save what was found; where that fails, say under which name the run is kept."""
+    try:
+        result.save(out)
+    except OSError:
+        typer.echo(f"The kernel is kept: mlpapers kernels resume {result.run_id}", err=True)
+        raise
 
 
 def _finish(result: KernelResult, as_json: bool) -> None:
