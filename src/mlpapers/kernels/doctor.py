@@ -93,8 +93,9 @@ def doctor() -> DoctorResult:
         detail = row.reason
         if row.available:
             hardware = get_backend(row.name).hardware()
+            cores = "1 core" if hardware.cores == 1 else f"{hardware.cores} cores"
             detail = (
-                f"{hardware.name}, {hardware.cores} cores, {hardware.peak_flops / 1e9:.0f} GFLOP/s, "
+                f"{hardware.name}, {cores}, {hardware.peak_flops / 1e9:.0f} GFLOP/s, "
                 f"{hardware.bandwidth_dram / 1e9:.1f} GB/s from memory"
             )
         rows.append((f"backend {row.name}", bool(row.available), detail))
