@@ -1,6 +1,7 @@
 """Settings shared by all tests."""
 
 import os
+import signal
 
 # Threads of OpenMP that wait for each other on a busy machine cost more than they save: a claim that trains a
 # small network then takes ten times as long. Must be set before torch is imported.
@@ -10,6 +11,11 @@ import matplotlib as mpl
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["pytester"]
+
+# A shell without job control makes what it starts in the background ignore Ctrl-C, and with it the commands
+# that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Pictures are drawn in memory only, wherever the tests run.
 mpl.use("agg")

@@ -44,7 +44,7 @@ root_package = "mlpapers"
 name = "The house"
 type = "layers"
 containers = ["mlpapers"]
-layers = ["cli", "_scaffold | testing", "valuation | (later)", "datasets", "core"]
+layers = ["cli", "_console", "_scaffold | testing", "valuation | (later)", "datasets", "core"]
 """
 
 
@@ -74,8 +74,8 @@ def checkout(tmp_path):
     package = root / "src" / "mlpapers"
     for part in ("core", "testing"):
         shutil.copytree(LIBRARY / part, package / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(LIBRARY / "__init__.py", package / "__init__.py")
-    shutil.copy(LIBRARY / "cli.py", package / "cli.py")
+    for module in ("__init__.py", "_console.py", "cli.py"):
+        shutil.copy(LIBRARY / module, package / module)
     (package / "valuation").mkdir()
     (package / "valuation" / "__init__.py").touch()
     (package / "valuation" / "papers.py").touch()
@@ -115,7 +115,7 @@ class TestInACheckout:
         layers = tomllib.loads(after[checkout / "pyproject.toml"].decode())["tool"]["importlinter"][
             "contracts"
         ][0]["layers"]
-        assert layers[2] == "valuation | (later) | ridge_loo"
+        assert layers[3] == "valuation | (later) | ridge_loo"
 
     def test_everything_is_green(self, checkout):
         assert new("ridge-loo", "--directory", checkout, "--title", TITLE).exit_code == 0

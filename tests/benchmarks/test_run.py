@@ -113,7 +113,10 @@ def test_interrupt_keeps_what_is_finished(run, rows, folder):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert f"Finished scripts are kept in {out}" in errors
     assert list(rows.read_records(out)) == ["first"]
