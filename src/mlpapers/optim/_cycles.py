@@ -159,9 +159,7 @@ class AutoEstimator(Estimator):
 
     def _fresh(self, m: int) -> None:
         run = self.run
-        cost = self.full_cost(m)
-        if cost > run.oracle.remaining:
-            m, run.shrunk = max(1, int(run.oracle.remaining * m // cost)), True
+        m = self.affordable(m)
         self.v, variance = run.full(run.probe(run.x), m)
         if not math.isnan(variance):
             # A sample may miss the few functions that matter: what was known of them is forgotten by degrees.

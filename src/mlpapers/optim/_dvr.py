@@ -327,9 +327,7 @@ class AdaptiveDVR(Estimator):
     def _fresh(self, m: int) -> None:
         """Estimate all directions anew on m functions."""
         run = self.run
-        cost = self.full_cost(m)
-        if cost > run.oracle.remaining:
-            m, run.shrunk = max(1, int(run.oracle.remaining * m // cost)), True
+        m = self.affordable(m)
         self.v, variance = run.full(run.probe(run.x), m)
         if not math.isnan(variance):
             self.sigma2 = variance

@@ -80,6 +80,14 @@ class Estimator(Stateful):
         """Return the queries of all directions on m functions."""
         return m * self.run.row_cost
 
+    def affordable(self, m: int) -> int:
+        """Return m, or how many functions the rest of the budget pays for; the run notes that it was less."""
+        cost, remaining = self.full_cost(m), self.run.oracle.remaining
+        if cost <= remaining:
+            return m
+        self.run.shrunk = True
+        return max(1, int(remaining * m // cost))
+
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a state."""
         super().restore(state)

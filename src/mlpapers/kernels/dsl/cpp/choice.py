@@ -91,23 +91,17 @@ def write_choice(run: Run, choice: Choice, depth: int) -> None:
     kind = f.types[choice.where.dst[0]]
     taken = run.assignment(choice.where.dst[0], run.value(choice.cheap, kind))
 
-    def loop(level: int, pragma: str, body: Sequence[str]) -> None:
-        f.emit(level, f"#pragma omp simd{pragma}")
-        f.emit(level, "for (long j = g; j < h; ++j) {")
-        for line in body:
-            f.emit(level + 1, line)
-        f.emit(level, "}")
-
     f.emit(depth, f"for (long g = 0; g < {size}; g += {_BLOCK}) {{")
     f.emit(depth + 1, f"const long h = m_min(g + {_BLOCK}, {size});")
     f.emit(depth + 1, "int u = 0;")
     test = [line for s in choice.test for line in lines[id(s)]]
-    loop(depth + 1, " reduction(|:u)", [*test, f"u |= {'' if choice.positive else '!'}({condition});"])
+    found = f"u |= {'' if choice.positive else '!'}({condition});"
+    f.emit_block(depth + 1, [*test, found], " reduction(|:u)")
     f.emit(depth + 1, "if (u) {")
-    loop(depth + 2, "", run.inside)
+    f.emit_block(depth + 2, run.inside)
     f.emit(depth + 1, "} else {")
     rest = [line for s in choice.rest for line in ([taken] if s is choice.where else lines[id(s)])]
-    loop(depth + 2, "", rest)
+    f.emit_block(depth + 2, rest)
     f.emit(depth + 1, "}")
     f.emit(depth, "}")
 

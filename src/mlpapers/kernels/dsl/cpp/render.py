@@ -73,8 +73,8 @@ class Function:
             self.written.add(tensor)
         return f"p_{tensor}"
 
-    def reaches(self, target: str, index: Sequence[str]) -> bool:
-        """Return whether a thread writes a large result in its memory's order, and declare its front if so.
+    def front(self, target: str, index: Sequence[str]) -> str | None:
+        """Declare and return the front of a large result that a thread writes in its memory's order, or None.
 
         Parameters
         ----------
@@ -84,26 +84,33 @@ class Function:
 
         Returns
         -------
-        in_order : bool
+        name : str or None
         """
         if target in self.homes:
             target, index = self.homes[target].target, (*self.homes[target].index[:-1], index[-1])
         if self.fronts is None or target in self.allocs or not self.constants.get("HUGE"):
-            return False
+            return None
         order = [self.loops.index(name) for item in index if (name := item.split(":")[0]) in self.loops]
         if order != sorted(order):
-            return False
+            return None
         tensor = self.views[target].base if target in self.views else target
         count = " * ".join(self.number(size) for size in self.sketch.tensor(tensor).dims) or "1"
         pointer = self.pointer(tensor, write=True)
-        self.fronts[target] = (
-            f"m_front f_{target} = m_begin({pointer}, ({count}) * (long)sizeof(*{pointer}));"
-        )
-        return True
+        name = f"f_{target}"
+        self.fronts[name] = f"m_front {name} = m_begin({pointer}, ({count}) * (long)sizeof(*{pointer}));"
+        return name
 
     def emit(self, depth: int, text: str) -> None:
         """Add a line."""
         self.lines.append("  " * depth + text)
+
+    def emit_block(self, depth: int, lines: Sequence[str], clauses: str = "") -> None:
+        """Add a vector loop over the elements g to h of a tile."""
+        self.emit(depth, f"#pragma omp simd{clauses}")
+        self.emit(depth, "for (long j = g; j < h; ++j) {")
+        for line in lines:
+            self.emit(depth + 1, line)
+        self.emit(depth, "}")
 
     def render(self, body: Sequence[Any]) -> str:
         """Return the text of the function for a run of statements."""

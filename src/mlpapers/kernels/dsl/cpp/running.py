@@ -76,17 +76,10 @@ def write_running_sum(run: Run, scan: Compute, depth: int) -> None:
     after = [line for _, lines in run.spans[place + 1 :] for line in lines]
     result = run.assignment(scan.dst[0], f"({TYPES[f.types[scan.dst[0]]]})sums[j - g]")
 
-    def loop(body: list[str]) -> None:
-        f.emit(depth + 1, "#pragma omp simd")
-        f.emit(depth + 1, "for (long j = g; j < h; ++j) {")
-        for line in body:
-            f.emit(depth + 2, line)
-        f.emit(depth + 1, "}")
-
     f.emit(depth, f"alignas(64) double sums[{_BLOCK}];")
     f.emit(depth, f"for (long g = 0; g < {size}; g += {_BLOCK}) {{")
     f.emit(depth + 1, f"const long h = m_min(g + {_BLOCK}, {size});")
-    loop([*before, f"sums[j - g] = {run.value(scan.args[0], 'f64')};"])
+    f.emit_block(depth + 1, [*before, f"sums[j - g] = {run.value(scan.args[0], 'f64')};"])
     f.emit(depth + 1, f"{carry} = m_running(sums, h - g, {carry});")
-    loop([*again, result, *after])
+    f.emit_block(depth + 1, [*again, result, *after])
     f.emit(depth, "}")

@@ -164,9 +164,9 @@ class Run:
         if self.tile is None:
             return dtype, f"({outside})[{inside}]"
         self.before.append(f"{'' if write else 'const '}{kind}* {name} = {outside};")
-        if write and inside == "j" and self.f.reaches(source, index):
-            front = self.f.homes[source].target if source in self.f.homes else source
-            self.before.append(f"m_ahead(f_{front}, {name}, n_{self.tile[0]} * (long)sizeof(*{name}));")
+        front = self.f.front(source, index) if write and inside == "j" else None
+        if front is not None:
+            self.before.append(f"m_ahead({front}, {name}, n_{self.tile[0]} * (long)sizeof(*{name}));")
         return dtype, f"{name}[{inside}]"
 
     def assignment(self, name: str, text: str) -> str:
