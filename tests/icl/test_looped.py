@@ -1,6 +1,9 @@
 """Looping: what loops keep, how soft labels arrive, which loop is chosen, what is refused."""
 
+from functools import partial
+
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_iris
@@ -9,7 +12,13 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
-from mlpapers.icl import LoopedClassifier, make_semisupervised_gmm
+from mlpapers.icl import (
+    GMMEMClassifier,
+    LoopedClassifier,
+    SemiSupervisedPlugIn,
+    SupervisedPlugIn,
+    make_semisupervised_gmm,
+)
 from mlpapers.icl._guard import labeled_errors, stratified_folds
 from mlpapers.icl._labels import read_labels
 from mlpapers.icl._loop import LoopSettings, balanced, noisy, run_loops
@@ -221,6 +230,32 @@ def test_marks_of_missing_labels(gmm, names, mark):
     plain = LoopedClassifier(GaussianNB()).fit(X, y)
     assert looped.classes_.tolist() == names
     assert np.array_equal(looped.predict(X), np.array(names)[plain.predict(X)])
+
+
+@pytest.mark.parametrize("mark", [None, np.nan, pd.NA, pd.NaT], ids=str)
+@pytest.mark.parametrize("names", [["ham", "spam"], [-1, 1], [0.0, 1.0], [False, True]], ids=str)
+@pytest.mark.parametrize(
+    "model",
+    [LoopedClassifier(GaussianNB()), GMMEMClassifier(), SemiSupervisedPlugIn(), SupervisedPlugIn()],
+    ids=lambda model: type(model).__name__,
+)
+@pytest.mark.parametrize(
+    "container", [list, pd.Series, partial(np.array, dtype=object)], ids=["list", "series", "array"]
+)
+def test_missing_values_mark_rows_unasked(gmm, model, names, mark, container):
+    X, y, _ = gmm
+    given = container([names[code] if code >= 0 else mark for code in y])
+    found, plain = clone(model).fit(X, given), clone(model).fit(X, y)
+    assert found.classes_.tolist() == names
+    assert np.array_equal(found.predict(X), np.array(names)[plain.predict(X)])
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "string", "category", "float32"])
+def test_missing_values_of_pandas_types(gmm, dtype):
+    X, y, _ = gmm
+    given = pd.Series(y, dtype="Int64").mask(y < 0).astype(dtype)
+    found, plain = LoopedClassifier(GaussianNB()).fit(X, given), LoopedClassifier(GaussianNB()).fit(X, y)
+    assert np.array_equal(found.transduction_.astype(float).astype(int), plain.transduction_)
 
 
 def test_minus_one_can_be_a_class(gmm):

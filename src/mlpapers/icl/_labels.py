@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-__all__ = ["PartialLabels", "read_labels", "validate_rows"]
+__all__ = ["PartialLabels", "read_labels", "read_rows", "validate_rows"]
 
 
 class PartialLabels(NamedTuple):
@@ -88,6 +88,43 @@ def read_labels(
     return PartialLabels(classes, codes)
 
 
+def read_rows(
+    estimator: Any, X: Any, y: Any, unlabeled: Any = "auto", *, binary: str | None = None
+) -> tuple[NDArray[np.float64], PartialLabels]:
+    """Return checked X (n, d) float64 and the labels, and set ``n_features_in_``.
+
+    As :func:`validate_rows` and :func:`read_labels`, for y in which missing values may mark rows: where the
+    mark is None or NaN, and for "auto" where y holds any.
+    """
+    missing = None
+    if is_missing_mark(unlabeled) or (isinstance(unlabeled, str) and unlabeled == "auto"):
+        missing = _missing_values(y)
+        if missing is not None:
+            # Validators refuse missing values in y; any label will do in their place.
+            raw = np.array(y, dtype=object)
+            raw[missing] = raw[~missing][0]
+            y = np.array(raw.tolist())
+    X, y = validate_rows(estimator, X, y)
+    return X, read_labels(y, unlabeled, missing=missing, binary=binary)
+
+
+def _missing_values(y: Any) -> NDArray[np.bool_] | None:
+    """Return which entries of y (n,) are None, NaN or pandas' NA; None where no entry or every one is."""
+    dtype = getattr(y, "dtype", None)
+    if y is None or (isinstance(dtype, np.dtype) and dtype.kind in "biuUS"):
+        return None
+    import pandas as pd
+
+    try:
+        values = np.asarray(y, dtype=float if isinstance(dtype, np.dtype) and dtype.kind == "f" else object)
+    except ValueError:
+        return None
+    if values.ndim != 1:
+        return None
+    missing = np.asarray(pd.isna(values), dtype=bool)
+    return missing if missing.any() and not missing.all() else None
+
+
 def validate_rows(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:
     """Return checked X (n, d) float64 and y (n,), and set ``n_features_in_``, as ``validate_data`` does.
 
@@ -127,7 +164,7 @@ def is_missing_mark(unlabeled: Any) -> bool:
 
 
 def marked(y: NDArray[Any], mark: Any) -> NDArray[np.bool_]:
-    """Return which entries of y equal the mark (None and NaN mark both None and NaN).
+    """Return which entries of y, which has no missing values, equal the mark.
 
     Raises
     ------
@@ -135,7 +172,7 @@ def marked(y: NDArray[Any], mark: Any) -> NDArray[np.bool_]:
         For a text that marks rows of a numeric y.
     """
     if is_missing_mark(mark):
-        return np.array([value is None or value != value for value in y.tolist()], dtype=bool)
+        return np.zeros(len(y), dtype=bool)
     if y.dtype.kind in "biuf":
         if isinstance(mark, str):
             raise ValueError(f"unlabeled={mark!r} is text, but y holds numbers (dtype {y.dtype})")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mlpapers.icl._labels import read_labels, validate_rows
+from mlpapers.icl._labels import read_rows
 
 __all__ = ["LinearClassifier", "supervised_mean"]
 
@@ -56,8 +56,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
 
     def _read(self, X: Any, y: Any) -> tuple[Array, Array]:
         """Validate, set ``classes_``, and return X and labels in {-1, 0, +1}."""
-        X, y = validate_rows(self, X, y)
-        labels = read_labels(y, binary=type(self).__name__)
+        X, labels = read_rows(self, X, y, binary=type(self).__name__)
         self.classes_ = labels.classes
         self.intercept_ = 0.0
         return X, np.where(labels.labeled, 2.0 * labels.codes - 1.0, 0.0)

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpapers.core.validation import check_choice, check_int, check_real, check_rng
 from mlpapers.icl._gaussians import fit_components, log_densities
-from mlpapers.icl._labels import PartialLabels, read_labels, validate_rows
+from mlpapers.icl._labels import PartialLabels, read_rows
 from mlpapers.icl._linear_classifier import supervised_mean
 from mlpapers.icl.plugin import _has_no_label
 
@@ -111,7 +111,7 @@ class GMMEMClassifier(ClassifierMixin, BaseEstimator):
         ----------
         X : array-like of shape (n, d)
         y : array-like of shape (n,)
-            Labels; -1 where one is missing.
+            Labels; -1, None or NaN where one is missing.
 
         Returns
         -------
@@ -128,8 +128,8 @@ class GMMEMClassifier(ClassifierMixin, BaseEstimator):
             X = validate_data(self, X, dtype=np.float64, order="C")
             labels = PartialLabels(np.array([0, 1]), np.full(len(X), -1))
         else:
-            X, y = validate_rows(self, X, y)
-            labels = read_labels(y, binary=type(self).__name__ if symmetric else None)
+            binary = f"{type(self).__name__} with covariance={self.covariance!r}" if symmetric else None
+            X, labels = read_rows(self, X, y, binary=binary)
         self.classes_ = labels.classes
         if symmetric:
             self._fit_symmetric(X, labels)

@@ -13,14 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpapers.core.validation import check_choice, check_int, check_real, check_rng
 from mlpapers.icl._guard import MIN_LABELS, labeled_errors
-from mlpapers.icl._labels import (
-    PartialLabels,
-    check_mark,
-    is_missing_mark,
-    marked,
-    read_labels,
-    validate_rows,
-)
+from mlpapers.icl._labels import check_mark, read_rows
 from mlpapers.icl._loop import LoopSettings, LoopTrace, run_loops
 from mlpapers.icl._soft import SOFT_WAYS, SoftModel, choose_way, fit_hard
 from mlpapers.icl.loop_result import LoopResult
@@ -62,8 +55,8 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
     tol : float, default=1e-4
         Stop when no pseudo-label moves by more.
     unlabeled : "auto" or a value, default="auto"
-        What marks a row without label. "auto" takes -1, unless fewer than two classes would be left; then -1
-        is a class and a UserWarning says so. None and NaN are allowed.
+        What marks a row without label. "auto" takes None, NaN or NA where y has any, else -1, unless fewer
+        than two classes would be left; then -1 is a class and a UserWarning says so.
     balance : {None, "prior"}, default=None
         "prior" rescales pseudo-labels so that their class shares are those of the labelled rows.
     random_state : int, RandomState or None
@@ -162,7 +155,7 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
             Where the base has not what `soft` needs; the message names it.
         """
         rng = self._check_parameters()
-        X, labels = self._read(X, y)
+        X, labels = read_rows(self, X, y, self.unlabeled)
         base = self._base(rng)
         settings = LoopSettings(
             way=choose_way(base, self.soft),
@@ -276,19 +269,6 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
                     f"estimator must be a classifier or a regressor; {self.estimator!r} lacks {missing}"
                 )
         return check_rng(self.random_state)
-
-    def _read(self, X: Any, y: Any) -> tuple[Array, PartialLabels]:
-        missing = None
-        if y is not None and is_missing_mark(self.unlabeled):
-            raw = np.array(y, dtype=object)
-            missing = marked(raw, self.unlabeled) if raw.ndim == 1 else None
-            if missing is not None and not missing.all():
-                # Validators refuse None and NaN in y; any label will do in their place.
-                kept = raw[~missing]
-                raw[missing] = kept[0]
-                y = np.array(raw.tolist())
-        X, y = validate_rows(self, X, y)
-        return X, read_labels(y, self.unlabeled, missing=missing)
 
     def _base(self, rng: np.random.Generator) -> Any:
         if self.estimator is None:

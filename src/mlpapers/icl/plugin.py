@@ -56,7 +56,7 @@ class SupervisedPlugIn(LinearClassifier):
         ----------
         X : array-like of shape (n, d)
         y : array-like of shape (n,)
-            Two classes; -1 where the label is missing.
+            Two classes; -1, None or NaN where the label is missing.
 
         Returns
         -------
@@ -146,7 +146,7 @@ class SemiSupervisedPlugIn(LinearClassifier):
         ----------
         X : array-like of shape (n, d)
         y : array-like of shape (n,)
-            Two classes; -1 where the label is missing.
+            Two classes; -1, None or NaN where the label is missing.
 
         Returns
         -------

@@ -68,7 +68,7 @@ class PolynomialClassifier(LinearClassifier):
         ----------
         X : array-like of shape (n, d)
         y : array-like of shape (n,)
-            Two classes; -1 where the label is missing.
+            Two classes; -1, None or NaN where the label is missing.
 
         Returns
         -------

@@ -139,7 +139,7 @@ class Unlearning(SavedState):
         return make_release(self)
 
     def plan(self, n_deletions: int, *, batch_size: int = 1) -> pd.DataFrame:
-        """Predict what deleting typical rows will cost, before doing it.
+        """Predict what deleting rows drawn at random will cost, before doing it.
 
         Parameters
         ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,24 +17,28 @@ from mlpapers.unlearning._rows import Rows
 
 __all__ = ["plan_deletions"]
 
-# Rows whose typical step is measured; more would not change a prediction.
+# Rows whose steps are measured; more would not change a prediction.
 _SAMPLE = 1000
 
 
 def plan_deletions(
     engine: Engine, model: Model, rows: Rows, n_deletions: int, batch_size: int = 1
 ) -> pd.DataFrame:
-    r"""Predict bounds, epsilon, re-anchors and seconds of deleting typical rows.
+    r"""Predict bounds, epsilon, re-anchors and seconds of deleting rows drawn at random.
 
-    One row moves the parameters by :math:`\Delta = H^{-1} x c / (1 - \bar h)` with mean leverage
-    :math:`\bar h = (p - \alpha\, \mathrm{tr} H^{-1})/n`. Steps of different rows are taken as independent, so
-    the energy of t of them is :math:`t\, \overline{\Delta^\top M \Delta}` (q below) and the residual bound
-    after requests of k rows grows as
+    A row with slopes c and weighted curvature S moves the parameters by
 
-    .. math:: \rho_t = \rho_{t-1} + L_3 B k q\, \big(\tfrac12 + \sqrt{t - 1}\big)
+    .. math:: \Delta = H^{-1} A (I - S A^\top H^{-1} A)^{-1} c,
 
-    until it meets the budget and the model is re-anchored. Seconds come from timing one pass of each kind
-    here.
+    A being the row once per output. This is computed for a sample, and requests take rows of it in a random
+    order: a few long rows may cost more than all others, so that a mean row would predict nothing. Steps of
+    different rows are taken as orthogonal in the metric M, so that their energies
+    :math:`q = \Delta^\top M \Delta` add up, and the residual bound grows as
+
+    .. math:: \rho_t = \rho_{t-1} + L_3 B \Big(\frac{q_t}2 + \sqrt{q_t \textstyle\sum_{s<t} q_s}\Big)
+
+    until it meets the budget and the model is re-anchored, where the sum begins anew. Seconds come from
+    timing one pass of each kind here.
 
     Parameters
     ----------
@@ -58,7 +62,8 @@ def plan_deletions(
     check_int("batch_size", batch_size, minimum=1, maximum=n_deletions)
     settings, setting = engine.settings, engine.setting
     fast, anchor = _time_passes(engine, model, rows, batch_size)
-    energies = [_mean_step(engine, model, rows, problem) for problem in range(len(model.solutions))]
+    costs = [_steps(engine, model, rows, problem) for problem in range(len(model.solutions))]
+    order = np.random.default_rng(0).permutation(len(costs[0].energy))
     rate = setting.loss.constants.L3 * engine.B
     trained = math.hypot(*(solution.residual for solution in model.solutions))
     target = min(trained, settings.tol * max(1.0, rows.n_alive * engine.B))
@@ -70,19 +75,28 @@ def plan_deletions(
     )
 
     current = list(model.solutions)
-    deleted = since_anchor = n_anchors = n_steps = 0
+    moved = [0.0] * len(current)
+    deleted = since_anchor = n_anchors = 0
     seconds = 0.0
     table = []
     while deleted < n_deletions:
         k = min(batch_size, n_deletions - deleted)
-        deleted, since_anchor, n_steps = deleted + k, since_anchor + k, n_steps + 1
-        stale = 0.0 if settings.strict or every_request_exact else math.sqrt(n_steps - 1.0)
+        chosen = order[np.arange(deleted, deleted + k) % len(order)]
+        deleted, since_anchor = deleted + k, since_anchor + k
         grown = []
-        for solution, (energy, first_order, slack) in zip(current, energies):
+        for i, (solution, cost) in enumerate(zip(current, costs)):
+            energy = float(cost.energy[chosen].sum())
             before = 0.0 if every_request_exact else solution.residual
-            residual = before + rate * k * energy * (0.5 + stale) + k * first_order
+            stale = 0.0 if settings.strict or every_request_exact else moved[i]
+            residual = before + rate * (0.5 * energy + math.sqrt(energy * stale))
+            moved[i] += energy
             grown.append(
-                replace(solution, residual=residual, slack=solution.slack + k * slack, dual=math.inf)
+                replace(
+                    solution,
+                    residual=residual + float(cost.first_order[chosen].sum()),
+                    slack=solution.slack + float(cost.slack[chosen].sum()),
+                    dual=math.inf,
+                )
             )
         account = make_account(settings, setting, grown, exact=model.exact and rate == 0.0, fresh=False)
         seconds += fast
@@ -92,7 +106,7 @@ def plan_deletions(
             account = make_account(settings, setting, grown, exact=False, fresh=False)
             seconds += anchor
             n_anchors += 1
-            since_anchor = n_steps = 0
+            since_anchor, moved = 0, [0.0] * len(moved)
         current = grown
         table.append((deleted, account.residual_bound, account.epsilon_spent, n_anchors, seconds))
     return pd.DataFrame(
@@ -100,31 +114,42 @@ def plan_deletions(
     )
 
 
-def _mean_step(engine: Engine, model: Model, rows: Rows, problem: int) -> tuple[float, float, float]:
-    """Return the mean energy, first-order residual and log-Jacobian bound of deleting one row of a sample."""
+@dataclass(frozen=True)
+class _Steps:
+    """What deleting each of m rows costs: energy, first-order residual, log-Jacobian bound."""
+
+    energy: NDArray[np.float64]
+    first_order: NDArray[np.float64]
+    slack: NDArray[np.float64]
+
+
+def _steps(engine: Engine, model: Model, rows: Rows, problem: int) -> _Steps:
+    """Measure the Newton step of each row of a sample, deleted alone."""
     loss, solution = engine.loss, model.solutions[problem]
     alive = np.flatnonzero(rows.alive)
     chosen = alive[np.linspace(0, len(alive) - 1, min(_SAMPLE, len(alive))).astype(np.int64)]
-    X, w = rows.X[chosen], rows.w[chosen]
-    y = engine.targets(rows.y[chosen], problem)
-    C = loss.slope(loss.scores(X, solution.theta), y)
-    C = C.reshape(len(chosen), -1) * w[:, None]
-    p = len(solution.hessian)
-    inverse = solution.factor.solve(np.eye(p))
-    leverage = (p - engine.settings.alpha * float(np.trace(inverse))) / rows.n_alive
-    gradients = (C[:, :, None] * X[:, None, :]).reshape(len(chosen), -1)
-    first_order = 0.0
+    X, w, K = rows.X[chosen], rows.w[chosen], loss.n_outputs
+    y, scores = engine.targets(rows.y[chosen], problem), loss.scores(X, solution.theta)
+    slopes = loss.slope(scores, y).reshape(-1, K) * w[:, None]
+    curvatures = loss.curvature(scores, y).reshape(-1, K, K) * w[:, None, None]
+    first_order = np.zeros(len(chosen))
     if rows.multipliers is not None:
         s = rows.multipliers[chosen]
-        first_order = float(np.mean(np.abs(1.0 - s) * np.linalg.norm(gradients, axis=1)))
-        gradients = gradients * s[:, None]
-    steps: NDArray[np.float64] = gradients @ inverse / max(1.0 - leverage, 1e-3)
-    moved = steps.reshape(len(chosen), -1, X.shape[1])
-    energy = float(np.mean(np.einsum("iad,de,iae->i", moved, model.gram, moved, optimize=True)))
+        first_order = np.abs(1.0 - s) * np.linalg.norm(slopes, axis=1) * np.linalg.norm(X, axis=1)
+        slopes = slopes * s[:, None]
+    p = len(solution.hessian)
+    inverse = solution.factor.solve(np.eye(p))
+    blocks = inverse.reshape(K, -1, K, X.shape[1])
+    own = np.stack([[np.einsum("id,id->i", X @ blocks[a, :, b], X) for b in range(K)] for a in range(K)])
+    without = np.linalg.solve(np.eye(K) - curvatures @ np.moveaxis(own, 2, 0), slopes[:, :, None])
+    steps: NDArray[np.float64] = (without * X[:, None, :]).reshape(len(chosen), p) @ inverse
+    moved = steps.reshape(len(chosen), K, -1)
+    energy = np.einsum("iad,iad->i", moved @ model.gram, moved)
+    energy -= w * np.square(np.einsum("iad,id->ia", moved, X)).sum(axis=1)
+    leverage = (p - engine.settings.alpha * float(np.trace(inverse))) / rows.n_alive
     eta = loss.constants.c * engine.B * np.linalg.norm(steps, axis=1)
     # The first-order term and the leading square of the log-Jacobian bound, for small steps.
-    slack = float(np.mean(eta * leverage + 1.5 * p * eta**2))
-    return energy, first_order, slack
+    return _Steps(np.maximum(energy, 0.0), first_order, eta * leverage + 1.5 * p * eta**2)
 
 
 def _time_passes(engine: Engine, model: Model, rows: Rows, batch_size: int) -> tuple[float, float]:
