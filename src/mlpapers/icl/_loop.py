@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 
 from mlpapers.icl._soft import SoftModel, fit_hard, fit_soft
 
@@ -57,6 +58,11 @@ def run_loops(
     """Fit loop 0 to the labelled rows (X, codes) and loop over the unlabelled ones.
 
     True labels are never overwritten. The loop ends early where no pseudo-label moves by more than `tol`.
+
+    Raises
+    ------
+    ValueError
+        Where the estimator predicts something that is not finite.
     """
     C, n_unlabeled = len(classes), len(X_unlabeled)
     given = np.eye(C)[codes]
@@ -65,6 +71,11 @@ def run_loops(
 
     def record(model: SoftModel, last: Array | None) -> Array:
         P = model.predict_proba(X_unlabeled)
+        if not np.isfinite(P).all():
+            raise ValueError(
+                f"estimator {type(estimator).__name__} predicts probabilities that are not finite in loop "
+                f"{len(trace.risks)}"
+            )
         if settings.balance == "prior":
             P = balanced(P, shares)
         if last is not None and settings.damping:
@@ -78,20 +89,22 @@ def run_loops(
 
     P = record(fit_hard(estimator, X, codes, classes, settings.way), None)
     order = rng.permutation(n_unlabeled) if settings.pool_step else np.arange(n_unlabeled)
-    for loop in range(1, settings.n_loops + 1):
-        size = min(n_unlabeled, settings.pool_step * loop) if settings.pool_step else n_unlabeled
-        pool = order[:size]
-        soft = noisy(P[pool], settings.label_noise, rng)
-        model = fit_soft(
-            estimator,
-            np.concatenate([X, X_unlabeled[pool]]),
-            np.concatenate([given, soft]),
-            classes,
-            settings.way,
-        )
-        last, P = P, record(model, P)
-        if size == n_unlabeled and np.abs(P - last).max() < settings.tol:
-            break
+    # Loop 0 showed all rows and parameters to the estimator's own checks, a tenth of a fit of naive Bayes.
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        for loop in range(1, settings.n_loops + 1):
+            size = min(n_unlabeled, settings.pool_step * loop) if settings.pool_step else n_unlabeled
+            pool = order[:size]
+            soft = noisy(P[pool], settings.label_noise, rng)
+            model = fit_soft(
+                estimator,
+                np.concatenate([X, X_unlabeled[pool]]),
+                np.concatenate([given, soft]),
+                classes,
+                settings.way,
+            )
+            last, P = P, record(model, P)
+            if size == n_unlabeled and np.abs(P - last).max() < settings.tol:
+                break
     return trace
 
 

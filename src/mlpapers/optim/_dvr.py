@@ -383,7 +383,8 @@ class AdaptiveDVR(Estimator):
         if sum(end.unknown(rows) for end in ends) + len(rows) > run.oracle.remaining:
             run.shrunk = True
             return
-        middle = run.oracle.at(0.5 * (run.x + self.x_old)).base(rows)
+        halves = [(0.5, end.point) for end in ends]
+        middle = run.oracle.at(0.5 * (run.x + self.x_old), halves).base(rows)
         bend = ends[0].base(rows) + ends[1].base(rows) - 2.0 * middle
         bend = bend[np.isfinite(bend)]
         if not bend.size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlpapers.core.parallel import chunk_slices
 from mlpapers.optim._directions import Block
+from mlpapers.optim._points import Point
 from mlpapers.optim.finite_sum import FiniteSum
 
 __all__ = ["BudgetExhaustedError", "Oracle", "Probe", "distinct"]
@@ -99,9 +101,13 @@ class Oracle:
         self.require(count)
         self.n_queries += count
 
-    def at(self, x: Array) -> Probe:
-        """Return the functions around x."""
-        return Probe(self, x)
+    def at(self, x: Array, parts: Sequence[tuple[float, Point]] = ()) -> Probe:
+        """Return the functions around x, which is a mixture of `parts` if there are any."""
+        return Probe(self, x, parts)
+
+    def point(self, x: Array) -> Point:
+        """Return what evaluates differences around x."""
+        return self.fun._point(x, self.chunk_size, self.n_jobs)
 
     def radius(self, x: Array, probe: Probe) -> float:
         """Return mu for differences at x."""
@@ -123,18 +129,18 @@ class Oracle:
 class Probe:
     """The functions around one point, with the values that are known there."""
 
-    def __init__(self, oracle: Oracle, x: Array) -> None:
+    def __init__(self, oracle: Oracle, x: Array, parts: Sequence[tuple[float, Point]] = ()) -> None:
         self.oracle, self.x = oracle, x
         self.known: NDArray[np.bool_] | None = None
         self.values = np.zeros(0)
-        self.point = oracle.fun._point(x, oracle.chunk_size, oracle.n_jobs)
+        self.point = oracle.point(x)
+        if parts and oracle.contraction is None:
+            self.point.follow(parts)
         self.mu = oracle.radius(x, self)
         if oracle.contraction is not None:
             center, room = oracle.contraction
             share = min(1.0, self.mu / room)
-            self.point = oracle.fun._point(
-                (1.0 - share) * x + share * center, oracle.chunk_size, oracle.n_jobs
-            )
+            self.point = oracle.point((1.0 - share) * x + share * center)
             self.known = None
 
     def base(self, idx: Ints) -> Array:
@@ -213,7 +219,13 @@ class Probe:
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
         known = np.zeros(0, dtype=np.int64) if self.known is None else np.flatnonzero(self.known)
-        return {"x": self.x, "known": known, "values": self.values[known], "mu": self.mu}
+        return {
+            "x": self.x,
+            "known": known,
+            "values": self.values[known],
+            "mu": self.mu,
+            "point": self.point.state(),
+        }
 
     @classmethod
     def restored(cls, oracle: Oracle, state: dict[str, Any]) -> Probe:
@@ -223,6 +235,7 @@ class Probe:
             probe = cls(oracle, np.asarray(state["x"], dtype=np.float64))
         finally:
             oracle.mu = given
+        probe.point.restore(state["point"])
         known = np.asarray(state["known"], dtype=np.int64)
         if known.size:
             probe.known, probe.values = np.zeros(oracle.n, dtype=bool), np.zeros(oracle.n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,16 @@ class Point:
 
     def __init__(self, fun: FiniteSum, x: Array, chunk_size: int, n_jobs: int | None = None) -> None:
         self.fun, self.x, self.chunk_size, self.n_jobs = fun, x, chunk_size, n_jobs
+
+    def follow(self, parts: Sequence[tuple[float, Point]]) -> None:
+        """Take over what is known at the points of which this one is the mixture: (weight, point)."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
 
     def base(self, idx: Ints) -> Array:
         """Return f_i(x) for i in idx."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpapers.optim._directions import Directions
 from mlpapers.optim._oracle import Oracle, Probe
+from mlpapers.optim._points import Point
 from mlpapers.optim.constraints._base import ConstraintSet
 
 __all__ = ["Run", "Settings"]
@@ -47,6 +48,15 @@ class Settings:
         return self.options.get(name, default)
 
 
+class Move(NamedTuple):
+    """A step x = (1 - gamma) before + gamma s."""
+
+    x: Array
+    before: Array
+    gamma: float
+    s: Array
+
+
 class Run:
     """State that estimators and steps share.
 
@@ -59,7 +69,9 @@ class Run:
     gamma, distance : float
         Size of the last step, and |x - s| in it.
     dx : ndarray or None
-        The last move of `x`.
+        The last change of `x`.
+    move : Move or None
+        How a step towards an extreme point led to its `x`.
     last_rows : ndarray of int
         Functions of the last estimate in all directions.
     """
@@ -87,6 +99,7 @@ class Run:
         self.gamma = math.nan
         self.distance = self.D
         self.dx: Array | None = None
+        self.move: Move | None = None
         self.gap = math.nan
         self.first_gap = math.nan
         self.shrunk = False
@@ -104,10 +117,20 @@ class Run:
         for probe in self._probes:
             if probe.x is x:
                 return probe
-        probe = self.oracle.at(x)
+        probe = self.oracle.at(x, self._parts(x))
         # The current point stands first: a probe of the one before must not push it out.
         self._probes = [probe, *self._probes[:1]] if x is self.x else [*self._probes[:1], probe]
         return probe
+
+    def _parts(self, x: Array) -> list[tuple[float, Point]]:
+        """Return the last point and the extreme point of which `x` is the mixture, where it is one."""
+        move = self.move
+        if move is None or move.x is not x:
+            return []
+        for probe in self._probes:
+            if probe.x is move.before:
+                return [(1.0 - move.gamma, probe.point), (move.gamma, self.oracle.point(move.s))]
+        return []
 
     def lmo(self, g: Array) -> Array:
         """Return an extreme point that minimises <g, s>, counted."""
@@ -156,6 +179,7 @@ class Run:
             "gamma": self.gamma,
             "distance": self.distance,
             "dx": self.dx,
+            "move": None if self.move is None or self.move.x is not self.x else list(self.move[1:]),
             "gap": self.gap,
             "first_gap": self.first_gap,
             "streams": [s.bit_generator.state for s in (self.functions, self.frame_rng, self.coins)],
@@ -178,4 +202,11 @@ class Run:
         for probe in self._probes:
             if np.array_equal(probe.x, self.x):
                 self.x = probe.x
+        self.move = None if state["move"] is None else self._restored_move(*state["move"])
         self.oracle.n_queries, self.oracle.n_bad = state["n_queries"], state["n_bad"]
+
+    def _restored_move(self, before: Array, gamma: float, s: Array) -> Move:
+        for probe in self._probes:
+            if np.array_equal(probe.x, before):
+                before = probe.x
+        return Move(self.x, before, gamma, np.asarray(s, dtype=np.float64))

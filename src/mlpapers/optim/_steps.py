@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpapers.optim._estimators import Estimator
-from mlpapers.optim._run import Run
+from mlpapers.optim._run import Move, Run
 from mlpapers.optim._sliding import proximal_step
 from mlpapers.optim._state import Stateful
 
@@ -53,7 +53,8 @@ class Step(Stateful):
         run.distance = float(np.linalg.norm(away))
         run.gamma = gamma
         run.dx = gamma * away
-        run.x = s.copy() if gamma == 1.0 else run.x + run.dx
+        before, run.x = run.x, (s.copy() if gamma == 1.0 else run.x + run.dx)
+        run.move = Move(run.x, before, gamma, s)
 
 
 class FrankWolfe(Step):

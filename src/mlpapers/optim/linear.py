@@ -10,12 +10,13 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from mlpapers.core.validation import check_choice
-from mlpapers.optim._directions import Block, CoordinateBlock, VectorBlock
-from mlpapers.optim._points import Point
+from mlpapers.optim._linear_points import LeanLinear, LinearPoint
+from mlpapers.optim._logistic import logistic
 from mlpapers.optim.finite_sum import FiniteSum
 
 if TYPE_CHECKING:
     from mlpapers.optim._lean import LeanSum, ScaledPoint
+    from mlpapers.optim._points import Point
 
 __all__ = ["LOSSES", "LinearFiniteSum", "Loss"]
 
@@ -24,28 +25,21 @@ Ints = NDArray[np.int64]
 
 
 class Loss:
-    """A loss of (margin, y) with its derivative in the margin, and a bound on its second derivative."""
+    """A loss of (margin, y) with its derivative in the margin, and a bound on its second derivative.
+
+    `compiled` tells that it is the logistic loss, for whose differences there are compiled loops.
+    """
 
     def __init__(
         self,
         value: Callable[[Array, Array], Array],
         slope: Callable[[Array, Array], Array] | None = None,
         curvature: float | None = None,
+        *,
+        compiled: bool = False,
     ) -> None:
         self.value, self.slope, self.curvature = value, slope, curvature
-
-
-def _logistic(m: Array, y: Array) -> Array:
-    t = np.multiply(m, y)
-    size = np.abs(t)
-    np.negative(size, out=size)
-    np.exp(size, out=size)
-    # log(1 + e) instead of log1p(e): both have the absolute error of one rounding, and log is vectorised.
-    size += 1.0
-    np.log(size, out=size)
-    np.minimum(t, 0.0, out=t)
-    size -= t
-    return size
+        self.compiled = compiled
 
 
 def _logistic_slope(m: Array, y: Array) -> Array:
@@ -75,7 +69,7 @@ def welsch(sigma: float) -> Loss:
 
 
 LOSSES = {
-    "logistic": Loss(_logistic, _logistic_slope, 0.25),
+    "logistic": Loss(logistic, _logistic_slope, 0.25, compiled=True),
     "squared": Loss(lambda m, y: 0.5 * np.square(m - y), lambda m, y: m - y, 1.0),
     "welsch": welsch(1.0),
     "huber": Loss(_huber, lambda m, y: np.clip(m - y, -1.0, 1.0), 1.0),
@@ -166,121 +160,7 @@ class LinearFiniteSum(FiniteSum):
         return self.A.T @ self.loss.slope(self.A @ x, self.y) / self.n_functions
 
     def _point(self, x: Array, chunk_size: int, n_jobs: int | None = None) -> Point:
-        return _LinearPoint(self, x, chunk_size, n_jobs)
+        return LinearPoint(self, x, chunk_size, n_jobs)
 
     def _lean(self, point: ScaledPoint) -> LeanSum:
-        return _LeanLinear(self, point)
-
-
-class _LinearPoint(Point):
-    """Differences from margins."""
-
-    fun: LinearFiniteSum
-
-    def __init__(self, fun: LinearFiniteSum, x: Array, chunk_size: int, n_jobs: int | None) -> None:
-        super().__init__(fun, x, chunk_size, n_jobs)
-        self._all_margins: Array | None = None
-
-    @property
-    def margins(self) -> Array:
-        """All <a_i, x>."""
-        if self._all_margins is None:
-            self._all_margins = self.fun.A @ self.x
-        return self._all_margins
-
-    def base(self, idx: Ints) -> Array:
-        if len(idx) == self.fun.n_functions:
-            return self.fun.loss.value(self.margins, self.fun.y)[idx]
-        return self.fun.loss.value(self.margins[idx], self.fun.y[idx])
-
-    def _pairs(self, idx: Ints, block: Block, step: float, base: Array | None) -> Array:
-        fun = self.fun
-        if isinstance(block, CoordinateBlock):
-            slopes = np.asarray(fun.A[idx, block.k]).ravel()
-        elif isinstance(block, VectorBlock):
-            slopes = fun._margins(block.U, idx)
-        else:
-            return super()._pairs(idx, block, step, base)
-        return self._difference(self.margins[idx], step * slopes, fun.y[idx], base)
-
-    def moments(self, block: Block, rows: Ints, step: float, base: Array | None) -> tuple[Array, Array]:
-        if not (self.fun.is_sparse and isinstance(block, CoordinateBlock)):
-            return super().moments(block, rows, step, base)
-        where = np.full(self.fun.n_functions, -1)
-        where[rows] = np.arange(len(rows))
-        times = np.bincount(rows, minlength=self.fun.n_functions)
-        mean, square = np.zeros(len(block)), np.zeros(len(block))
-        columns = self.fun.columns
-        for j, k in enumerate(block.k):
-            start, end = columns.indptr[k], columns.indptr[k + 1]
-            i = columns.indices[start:end]
-            chosen = where[i] >= 0
-            i, a = i[chosen], columns.data[start:end][chosen]
-            given = None if base is None else base[where[i]]
-            difference = self._difference(self.margins[i], step * a, self.fun.y[i], given)
-            mean[j], square[j] = times[i] @ difference, times[i] @ (difference * difference)
-        return mean / len(rows), square / len(rows)
-
-    def table(self, block: Block, rows: Ints, step: float, base: Array | None) -> Array:
-        fun = self.fun
-        everything = len(rows) == fun.n_functions
-        if isinstance(block, CoordinateBlock) and not fun.is_sparse:
-            slopes = fun.columns[block.k]
-            slopes = slopes if everything else slopes[:, rows]
-        elif isinstance(block, VectorBlock):
-            slopes = (fun.A[rows] @ block.U.T).T
-        else:
-            return super().table(block, rows, step, base)
-        return self._difference(self.margins[rows], step * slopes, fun.y[rows], base)
-
-    def _difference(self, m: Array, shift: Array, y: Array, base: Array | None) -> Array:
-        loss = self.fun.loss.value
-        if base is None:
-            return loss(m + shift, y) - loss(m - shift, y)
-        out = loss(m + shift, y)
-        out -= base
-        return out
-
-
-class _LeanLinear:
-    """Margins as scale * w, where a move adds a multiple of one column to w."""
-
-    def __init__(self, fun: LinearFiniteSum, point: ScaledPoint) -> None:
-        self.fun, self.point = fun, point
-        self.w = np.asarray(fun.A @ point.y)
-
-    def follow(self, factor: float) -> None:
-        if factor != 1.0:
-            self.w *= factor
-        rows, values = self._column(self.point.k)
-        self.w[rows] += self.point.added * values
-
-    def _column(self, k: int) -> tuple[Any, Array]:
-        columns = self.fun.columns
-        if not self.fun.is_sparse:
-            return slice(None), columns[k]
-        part = slice(columns.indptr[k], columns.indptr[k + 1])
-        return columns.indices[part], columns.data[part]
-
-    def _entries(self, idx: Ints, k: Any) -> Array:
-        return np.asarray(self.fun.A[idx, k], dtype=np.float64).ravel()
-
-    def differences(self, idx: Ints, k: Ints, mu: float, *, old: bool) -> Array:
-        w, point = self.w[idx], self.point
-        if old:
-            moved = self._entries(idx, np.full(len(idx), point.k))
-            m = point.before * (w - point.added * moved)
-        else:
-            m = point.scale * w
-        y, loss = self.fun.y[idx], self.fun.loss.value
-        return loss(m + mu * self._entries(idx, k), y) - loss(m, y)
-
-    def mean_difference(self, k: int, rows: Ints, mu: float) -> float:
-        fun = self.fun
-        where, values = self._column(k)
-        if len(rows) < fun.n_functions:
-            chosen = np.zeros(fun.n_functions)
-            chosen[where] = values
-            where, values = rows, chosen[rows]
-        m, y, loss = self.point.scale * self.w[where], fun.y[where], fun.loss.value
-        return float((loss(m + mu * values, y) - loss(m, y)).sum()) / len(rows)
+        return LeanLinear(self, point)
