@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from mlpapers.core.parallel import chunk_slices
@@ -14,7 +15,7 @@ from mlpapers.optim._directions import Block
 from mlpapers.optim._points import Point
 from mlpapers.optim.finite_sum import FiniteSum
 
-__all__ = ["BudgetExhaustedError", "Oracle", "Probe", "distinct"]
+__all__ = ["BudgetExhaustedError", "Oracle", "Probe", "distinct", "unseen"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,6 +32,27 @@ def distinct(idx: Ints, n: int) -> Ints:
     seen = np.zeros(n, dtype=bool)
     seen[idx] = True
     return np.flatnonzero(seen)
+
+
+def unseen(idx: Ints, known: NDArray[np.bool_]) -> Ints:
+    """Return the different entries of `idx` that are not marked in `known`, in increasing order."""
+    new, ordered = _unseen(idx, known)
+    return new if ordered else np.sort(new)
+
+
+@njit(cache=True)
+def _unseen(idx: Ints, known: NDArray[np.bool_]) -> tuple[Ints, bool]:
+    new = np.empty(len(idx), dtype=np.int64)
+    count, ordered = 0, True
+    for i in idx:
+        if not known[i]:
+            known[i] = True
+            ordered = ordered and (count == 0 or new[count - 1] < i)
+            new[count] = i
+            count += 1
+    for i in new[:count]:
+        known[i] = False
+    return new[:count], ordered
 
 
 class BudgetExhaustedError(Exception):
@@ -132,6 +154,7 @@ class Probe:
     def __init__(self, oracle: Oracle, x: Array, parts: Sequence[tuple[float, Point]] = ()) -> None:
         self.oracle, self.x = oracle, x
         self.known: NDArray[np.bool_] | None = None
+        self.n_known = 0
         self.values = np.zeros(0)
         self.point = oracle.point(x)
         if parts and oracle.contraction is None:
@@ -141,26 +164,31 @@ class Probe:
             center, room = oracle.contraction
             share = min(1.0, self.mu / room)
             self.point = oracle.point((1.0 - share) * x + share * center)
-            self.known = None
+            self.known, self.n_known = None, 0
 
     def base(self, idx: Ints) -> Array:
         """Return f_i here; values that are known cost nothing."""
+        if self.n_known == self.oracle.n:
+            return self.values[idx]
         if self.known is None:
             self.known, self.values = np.zeros(self.oracle.n, dtype=bool), np.zeros(self.oracle.n)
-        new = idx[~self.known[idx]]
-        if new.size:
-            wanted = distinct(new, self.oracle.n)
+        wanted = unseen(idx, self.known)
+        if wanted.size:
             self.oracle.charge(len(wanted))
             values = self.point.base(wanted)
             self._check(values, wanted)
             self.values[wanted] = values
             self.known[wanted] = True
+            self.n_known += len(wanted)
         return self.values[idx]
 
     def unknown(self, idx: Ints) -> int:
         """Return how many of the functions have no known value here."""
-        rows = distinct(idx, self.oracle.n)
-        return len(rows) if self.known is None else int((~self.known[rows]).sum())
+        if self.n_known == self.oracle.n:
+            return 0
+        if self.known is None:
+            return len(distinct(idx, self.oracle.n))
+        return len(unseen(idx, self.known))
 
     def differences(self, idx: Ints, block: Block, mu: float | None = None) -> Array:
         """Return D_i(x; u) of the pairs, shape (m,); NaN for a bad pair that is to be skipped."""
@@ -205,9 +233,10 @@ class Probe:
         return mean, square
 
     def _check(self, values: Array, idx: Ints) -> None:
-        bad = ~np.isfinite(values)
-        if not bad.any():
+        good = np.isfinite(values)
+        if good.all():
             return
+        bad = ~good
         if self.oracle.on_nan == "raise":
             j = int(np.flatnonzero(bad)[0])
             raise FloatingPointError(
@@ -239,6 +268,6 @@ class Probe:
         known = np.asarray(state["known"], dtype=np.int64)
         if known.size:
             probe.known, probe.values = np.zeros(oracle.n, dtype=bool), np.zeros(oracle.n)
-            probe.known[known] = True
+            probe.known[known], probe.n_known = True, known.size
             probe.values[known] = np.asarray(state["values"], dtype=np.float64)
         return probe

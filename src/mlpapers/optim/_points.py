@@ -20,6 +20,10 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
+# From so many functions on, their values at one point are a batch of their own.
+_MANY = 1024
+
+
 class Point:
     """The functions f_i around one point x, evaluated through ``values``.
 
@@ -81,10 +85,28 @@ class Point:
 
     def table(self, block: Block, rows: Ints, step: float, base: Array | None) -> Array:
         """Return the differences of every direction (axis 0) and every function in `rows` (axis 1)."""
+        if len(rows) >= _MANY:
+            directions = (block.take(slice(j, j + 1)) for j in range(len(block)))
+            return np.array([self._along(direction, rows, step, base) for direction in directions])
         k = np.repeat(np.arange(len(block)), len(rows))
         idx = np.tile(rows, len(block))
         values = self.pairs(idx, block.take(k), step, None if base is None else np.tile(base, len(block)))
         return values.reshape(len(block), len(rows))
+
+    def _along(self, block: Block, rows: Ints, step: float, base: Array | None) -> Array:
+        """Return the differences of one direction and every function in `rows`, which share their points."""
+
+        def values(shift: float) -> Array:
+            X = self.x[None].copy()
+            block.shift(X, shift)
+
+            def part(some: slice) -> NDArray[Any]:
+                chosen = rows[some]
+                return self.fun.values(np.broadcast_to(X, (len(chosen), X.shape[1])), chosen)
+
+            return self._gather(part, len(rows))
+
+        return values(step) - (values(-step) if base is None else base)
 
     def _pairs(self, idx: Ints, block: Block, step: float, base: Array | None) -> Array:
         X = np.repeat(self.x[None], len(idx), axis=0)
@@ -98,6 +120,8 @@ class Point:
     def _gather(self, part: Any, m: int) -> Array:
         """Return part(slice) over slices of at most chunk_size, joined in order, as float64."""
         slices = chunk_slices(m, self.chunk_size)
+        if len(slices) == 1:
+            return np.asarray(part(slices[0]), dtype=np.float64)
         if self.n_jobs in (None, 1) or len(slices) < 2:
             parts = [part(rows) for rows in slices]
         else:

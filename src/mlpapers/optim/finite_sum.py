@@ -20,6 +20,9 @@ __all__ = ["FiniteSum", "as_finite_sum"]
 
 Array = NDArray[np.float64]
 
+# Points handed over at once are at most 64 MiB: larger arrays are slower, since each has to be mapped anew.
+_NUMBERS = 2**23
+
 
 class FiniteSum:
     r"""A finite sum that answers pairs.
@@ -137,7 +140,7 @@ class FiniteSum:
 
     def _point(self, x: Array, chunk_size: int, n_jobs: int | None = None) -> Point:
         """Return what evaluates differences around x."""
-        return Point(self, x, chunk_size, n_jobs)
+        return Point(self, x, min(chunk_size, max(1, _NUMBERS // len(x))), n_jobs)
 
     def _lean(self, point: ScaledPoint) -> LeanSum:
         """Return what follows a scaled point (where ``_follows``)."""

@@ -267,7 +267,7 @@ class ConstraintSet(ABC):
             raise ValueError(f"{name} must not be empty; got shape {form}")
         if self.dim is not None and rows.shape[1] != self.dim:
             raise ValueError(f"{name} must have {self.dim} coordinates; got shape {form}")
-        if not np.isfinite(rows).all():
+        if not _is_finite(rows):
             raise ValueError(f"{name} must be finite")
         self._check_dim(rows.shape[1])
         return np.ascontiguousarray(rows, dtype=np.float64), lambda out: wrap(out.reshape(form))
@@ -276,6 +276,12 @@ class ConstraintSet(ABC):
 def positive(name: str, value: Any) -> float:
     """Return `value` if it is a finite number above 0."""
     return check_real(name, value, low=0.0, closed="neither")
+
+
+def _is_finite(rows: NDArray[Any]) -> bool:
+    # A finite sum has finite terms; only where it overflows the terms are looked at one by one.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(rows.sum()) or np.isfinite(rows).all())
 
 
 def _unwrap(name: str, value: Any) -> tuple[NDArray[Any], Callable[[Array], Any]]:

@@ -55,9 +55,11 @@ class L1Ball(_Ball):
         return np.abs(x).sum(axis=1)
 
     def _lmo(self, g: Array) -> Array:
-        s = np.zeros_like(g)
-        rows = np.arange(len(g))
-        k = np.abs(g).argmax(axis=1)
+        # The largest |g| is the largest or the smallest g: no array of absolute values is made.
+        rows, top, low = np.arange(len(g)), g.argmax(axis=1), g.argmin(axis=1)
+        above, below = g[rows, top], -g[rows, low]
+        k = np.where(above == below, np.minimum(top, low), np.where(above > below, top, low))
+        s = np.zeros(g.shape)
         s[rows, k] = np.where(g[rows, k] < 0.0, self.radius, -self.radius)
         return s
 
