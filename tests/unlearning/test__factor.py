@@ -21,6 +21,17 @@ def test_solve_is_the_inverse():
     np.testing.assert_allclose(H @ Factor.of(H).solve(B[:, 0]), B[:, 0], atol=1e-12)
 
 
+@pytest.mark.parametrize("p", [1, 7])
+def test_trace_is_that_of_the_solution(p):
+    rng = np.random.default_rng(p)
+    H, B = spd(rng, p), rng.normal(size=(p, p))
+    B += B.T
+    factor = Factor.of(H)
+    kept = factor.lower.copy()
+    assert factor.trace(B) == pytest.approx(np.trace(np.linalg.solve(H, B)), rel=1e-12)
+    np.testing.assert_array_equal(factor.lower, kept)
+
+
 @pytest.mark.parametrize("rank", [1, 2, 5])
 def test_downdated_factor_is_that_of_the_difference(monkeypatch, rank):
     rng = np.random.default_rng(rank)

@@ -145,13 +145,16 @@ def test_deleted_rows_are_erased_byte_for_byte(binary, tmp_path):
     values = np.random.default_rng(0).normal(size=200)
     for role in ("objective", "forget", "retain"):
         model = DVWUClassifier(
-            random_state=0, state_path=tmp_path / "state", log_path=tmp_path / "log", weight_role=role
+            random_state=0,
+            state_path=tmp_path / f"{role} s",
+            log_path=tmp_path / f"{role} l",
+            weight_role=role,
         ).fit(X, y, data_values=values)
         for indices in ([3, 4], np.arange(100, 170), [9]):
             for row in X[np.atleast_1d(indices)]:
                 assert row.tobytes() in pickle.dumps(model)
             model.unlearn(indices)
-            kept = pickle.dumps(model) + (tmp_path / "state").read_bytes() + (tmp_path / "log").read_bytes()
+            kept = pickle.dumps(model) + b"".join(path.read_bytes() for path in tmp_path.glob(f"{role} *"))
             for i in np.atleast_1d(indices):
                 assert X[i].tobytes() not in kept
                 assert values[i].tobytes() not in kept

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
 
 from mlpapers.unlearning import (
     DeletionLog,
@@ -123,6 +125,22 @@ def test_a_new_fit_starts_a_new_generation(logged, binary):
     again.unlearn([9], request_id="a")
     fresh = DVWUClassifier.load(model.state_path)
     assert recover(fresh, model.log_).forget_indices_.tolist() == [9]
+
+
+def test_a_clone_does_not_touch_the_files(logged, binary):
+    model, _ = logged()
+    model.unlearn([4], request_id="a")
+    folder = Path(model.state_path).parent
+    files = {path: path.read_bytes() for path in folder.iterdir()}
+    for absent in ("log_path", "state_path"):
+        other = clone(model).set_params(**{absent: None})
+        with pytest.raises(FileExistsError, match=r"_path=.* is the file of another model"):
+            other.fit(*binary[:2])
+    with pytest.raises(ValueError, match="another model"):
+        cross_val_score(model, *binary[:2], cv=3)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == files
+    assert clone(model).set_params(log_path=None, state_path=None).fit(*binary[:2]).forget_indices_.size == 0
+    assert DVWUClassifier.load(model.state_path).fit(*binary[:2]).forget_indices_.size == 0
 
 
 def test_a_lost_commit_is_written_by_the_next_call(logged, monkeypatch):

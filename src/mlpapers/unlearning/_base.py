@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -97,10 +98,13 @@ class FittedState(BaseEstimator, ABC):
         ------
         ValueError, TypeError
             If a parameter or an array is not as described.
+        FileExistsError
+            If `log_path` or `state_path` is a file of another model.
         """
         started = time.perf_counter()
         params: dict[str, Any] = self.get_params(deep=False)
         check_settings(params, self._LOSSES)
+        self._check_files()
         if sparse.issparse(X):
             raise TypeError("X must be dense; got a sparse container (use X.toarray())")
         rows, labels = validate_data(self, X, y, dtype=np.float64, y_numeric=self._NUMERIC_TARGETS)
@@ -126,6 +130,7 @@ class FittedState(BaseEstimator, ABC):
         self._rows = Rows(design, targets, w, weight, values, multipliers)
         self._model, self.n_iter_ = self._engine.train(self._rows, w, self._objective_noise(0))
         self._publish()
+        self._own_files()
         self.log_ = None if self.log_path is None else DeletionLog(self.log_path)
         if self.state_path is not None:
             self.save(self.state_path)
@@ -137,6 +142,21 @@ class FittedState(BaseEstimator, ABC):
                 f"{self._account.residual_bound:.3g}, {time.perf_counter() - started:.2f} s"
             )
         return self
+
+    def _check_files(self) -> None:
+        """Refuse files that another model has written; a clone, in cross-validation say, is another model."""
+        for name in ("log_path", "state_path"):
+            given = getattr(self, name)
+            if given is None or (path := Path(given).resolve()) in getattr(self, "_files", ()):
+                continue
+            if path.is_file() and path.stat().st_size > 0:
+                raise FileExistsError(
+                    f"{name}={str(given)!r} is the file of another model: load that one and go on, or give "
+                    f"another {name}, or None where nothing is to be written (set_params({name}=None))"
+                )
+
+    def _own_files(self) -> None:
+        self._files = {Path(name).resolve() for name in (self.log_path, self.state_path) if name is not None}
 
     def _check_norm_bound(self) -> None:
         if self.norm_bound is None:

@@ -253,8 +253,7 @@ class Engine:
     ) -> tuple[Model, list[Removal]]:
         settings, setting, loss = self.settings, self.setting, self.loss
         X, w, multipliers = taken["X"], taken["w"], taken.get("multipliers")
-        scaled = X * np.sqrt(w)[:, None]
-        gram = scaled.T @ scaled
+        gram = weighted_gram(X, w)
         np.subtract(model.gram, gram, out=gram)
         weight_total = max(model.weight_total - float(w.sum()), 0.0)
         n_steps = settings.n_newton_steps or 1

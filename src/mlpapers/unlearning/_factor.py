@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpotrf, dpotrs
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
 Array = NDArray[np.float64]
 
@@ -43,6 +43,15 @@ class Factor:
         if info != 0:
             raise np.linalg.LinAlgError(f"dpotrs failed with info = {info}")
         return solution
+
+    def trace(self, B: Array) -> float:
+        r"""Return :math:`\mathrm{tr}\, H^{-1} B` for symmetric B of shape (p, p)."""
+        # A triangle of the inverse takes half the arithmetic of p solutions.
+        inverse, info = dpotri(self.lower, lower=1)
+        if info != 0:
+            raise np.linalg.LinAlgError(f"dpotri failed with info = {info}")
+        products = np.tril(inverse) * B
+        return float(2.0 * products.sum() - np.trace(products))
 
     def without(self, V: Array, H: Array) -> Factor:
         """Return the factor of H = (what was factorised) - V V^T, by downdates where they pay."""

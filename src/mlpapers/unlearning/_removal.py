@@ -268,7 +268,7 @@ def _leverage(factor: Factor, loss: Loss, X: Array, S: Array, H: Array, H_R: Arr
     r"""Return :math:`\mathrm{tr}(SK) = \mathrm{tr}\, H^{-1} (H - H_R)`, from whichever is smaller."""
     k, outputs = len(X), loss.n_outputs
     if k * outputs > len(H):
-        return float(np.trace(factor.solve(H - H_R)))
+        return factor.trace(H - H_R)
     A = loss.lift(X)
     columns = (len(H), k, outputs)
     blocks = np.einsum("pia,pib->iab", A.reshape(columns), factor.solve(A).reshape(columns))

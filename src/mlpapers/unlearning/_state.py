@@ -96,5 +96,6 @@ class SavedState(FittedState):
         new._has_values = manifest["has_values"]
         new.n_features_in_, new.n_iter_ = manifest["n_features_in"], manifest["n_iter"]
         new.coef_, new.intercept_ = arrays["coef"], arrays["intercept"][()]
+        new._own_files()
         new.log_ = None if new.log_path is None else DeletionLog(new.log_path)
         return new

@@ -87,7 +87,8 @@ class DVWUClassifier(ClassifierMixin, Unlearning):
         Training ends at gradient norm <= tol max(1, gradient norm at zero).
     max_iter : int, default=100
     log_path, state_path : path or None, default=None
-        A :class:`DeletionLog` to write, and a file that holds the state after every change.
+        A :class:`DeletionLog` to write, and a file that holds the state after every change. Those of another
+        model are refused by ``fit``; a clone is another model.
     random_state : int, RandomState, Generator or None, default=None
         Seed of the noise: as secret as the noise itself.
     n_jobs : int or None, default=None
