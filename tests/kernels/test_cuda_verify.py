@@ -11,7 +11,7 @@ from mlpapers.kernels.claims._suite import make_task
 from mlpapers.kernels.dsl import get_backend, get_dsl
 from mlpapers.kernels.synthesis.synthesise import candidate, synthesise
 from mlpapers.kernels.verify.examiner import Examiner
-from mlpapers.kernels.verify.oracle import Reference
+from mlpapers.kernels.verify.reference import Reference
 from mlpapers.kernels.verify.settings import Settings
 
 pytestmark = [

@@ -105,7 +105,7 @@ def _elements(task: Task) -> int | None:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from mlpapers.kernels.verify.oracle import flatten
+    from mlpapers.kernels.verify.reference import flatten
 
     # Sizes that do not fit together are expected here, and no reason for a page of log.
     logger = logging.getLogger("torch._subclasses.fake_tensor")

@@ -204,7 +204,7 @@ class Task:
     @property
     def degenerate(self) -> bool:
         """Whether the output hardly depends on the input, so that a speed-up would mean nothing."""
-        from mlpapers.kernels.verify.oracle import is_degenerate
+        from mlpapers.kernels.verify.reference import is_degenerate
 
         return bool(is_degenerate(self))
 

@@ -7,7 +7,7 @@ from kernel_support import BATCH_NORM, HEAD, MATMUL, RELU, SCALE
 
 from mlpapers.kernels.task import Task
 from mlpapers.kernels.verify.inputs import draw_trials, resize
-from mlpapers.kernels.verify.oracle import Reference
+from mlpapers.kernels.verify.reference import Reference
 
 
 def trials_of(task, *, n_correct=5, shape_policy="batch", seed=0):

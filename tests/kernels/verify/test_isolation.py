@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import time
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 import torch
 from kernel_support import RELU, model
 
-from mlpapers.kernels.verify import _lockdown
+from mlpapers.kernels.verify import _lockdown, isolation
 from mlpapers.kernels.verify import examiner as examiner_module
 from mlpapers.kernels.verify.examiner import Examiner
 from mlpapers.kernels.verify.isolation import (
     Limits,
+    close_workers,
     job_folder,
     run_job,
     worker_environment,
@@ -216,3 +218,33 @@ def test_limits_are_checked():
 def test_workers_keep_the_number_of_threads(relu, unchecked):
     wanted = torch.get_num_threads()
     assert relu.examine(model(f"assert torch.get_num_threads() == {wanted}\n{HONEST}"), timing=False).ok
+
+
+def test_workers_that_were_started_ahead_are_the_ones_that_work(monkeypatch):
+    started = []
+    plain = isolation._ForkServer
+
+    def counted(environment):
+        started.append(plain(environment))
+        return started[-1]
+
+    monkeypatch.setattr(isolation, "_ForkServer", counted)
+    monkeypatch.setattr(isolation, "_POOL", isolation._Pool())
+    isolation.start_workers()
+    isolation.start_workers({"MLPAPERS_SOMETHING": "of one job"})
+    assert len(started) == 1
+    with job_folder() as folder:
+        outcome = run_job(folder, {"procedure": "correct", "trials": []})
+    assert outcome.status != "ok"
+    assert len(started) == 1
+    close_workers()
+    assert not started[0].alive
+
+
+def test_a_process_that_is_not_wanted_any_more_need_not_finish_its_start():
+    server = isolation._ForkServer(worker_environment())
+    server.close()
+    # Asked politely it would import torch first, and be waited for.
+    assert server._process.returncode == -signal.SIGKILL
+    with pytest.raises(RuntimeError, match="did not start"):
+        isolation._ForkServer({"PATH": os.environ["PATH"], "PYTHONHOME": "/nowhere"}).run({}, 1.0)

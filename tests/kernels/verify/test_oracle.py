@@ -6,10 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_support import HEAD, RELU
 
-from mlpapers.kernels.task import Task
-from mlpapers.kernels.verify.oracle import Reference, compare, flatten, is_degenerate, same_bits
+from mlpapers.kernels.verify.oracle import compare
 
 
 def judge(eager, oracle, candidate, **options):
@@ -138,62 +136,9 @@ def test_rtol_is_checked():
     assert judge(torch.ones(4), torch.ones(4).double(), off, rtol=0.1).ok
 
 
-def test_flatten():
-    a, b = torch.ones(1), torch.zeros(1)
-    assert flatten({"x": (a, [b, 3])}) == [a, b, 3]
-    with pytest.raises(TypeError, match="str"):
-        flatten(["text"])
-
-
 def test_zero_dimensional_and_empty_outputs():
     r = torch.tensor(2.5)
     assert judge(r, r.double(), r.clone()).ok
     assert not judge(r, r.double(), r + 1).ok
     empty = torch.empty(0, 3)
     assert judge(empty, empty.double(), empty.clone()).ok
-
-
-def test_same_bits_tells_signed_zeros_apart():
-    assert same_bits(torch.tensor([math.nan]), torch.tensor([math.nan]))
-    assert not same_bits(torch.tensor([0.0]), torch.tensor([-0.0]))
-    assert not same_bits(torch.zeros(2), torch.zeros(3))
-    assert same_bits(3, 3)
-
-
-def test_reference_leaves_inputs_and_weights_alone():
-    task = Task.from_source(
-        HEAD
-        + "class Model(nn.Module):\n    def forward(self, x):\n        return x.mul_(2)\n"
-        + "def get_inputs():\n    return [torch.ones(3)]"
-    )
-    reference = Reference(task)
-    inputs = task.draw_inputs(0)
-    outputs, _ = reference.run(inputs, {}, 0)
-    assert outputs[0].tolist() == [2.0, 2.0, 2.0]
-    assert inputs[0].tolist() == [1.0, 1.0, 1.0]
-    assert reference.mutates(inputs, {}, 0)
-    assert not Reference(RELU).mutates(RELU.draw_inputs(0), {}, 0)
-
-
-CONSTANT = """
-class Model(nn.Module):
-    def forward(self, x):
-        return %s
-def get_inputs():
-    return [torch.rand(8, 16)]
-"""
-
-
-@pytest.mark.parametrize(
-    ("expression", "expected"),
-    [
-        ("(x - x.amax(1, keepdim=True)).clamp(min=0)", True),
-        ("x.softmax(1).sum(1)", True),
-        ("x.mean(1)", False),
-        ("1e-6 * x", False),
-        ("torch.ones(4)", True),
-        ("x.argmax(1)", False),
-    ],
-)
-def test_degenerate_tasks(expression, expected):
-    assert is_degenerate(Task.from_source(HEAD + CONSTANT % expression)) == expected

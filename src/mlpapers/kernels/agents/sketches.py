@@ -51,8 +51,9 @@ def judge_sketch(sketch: Sketch, task: Task, *, random_state: int = 0) -> Sketch
     -------
     verdict : SketchVerdict
     """
-    from mlpapers.kernels.verify.oracle import Reference, compare, same_bits
+    from mlpapers.kernels.verify.oracle import compare
     from mlpapers.kernels.verify.policy import is_contraction
+    from mlpapers.kernels.verify.reference import Reference, same_bits
 
     try:
         sketch.validate()

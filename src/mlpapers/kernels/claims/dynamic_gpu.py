@@ -20,7 +20,8 @@ from mlpapers.kernels.papers import AKG_KERNEL_AGENT as PAPER
 from mlpapers.kernels.synthesis.synthesise import candidate, synthesise
 from mlpapers.kernels.task import Task
 from mlpapers.kernels.verify.inputs import draw_trials
-from mlpapers.kernels.verify.oracle import Reference, compare, flatten
+from mlpapers.kernels.verify.oracle import compare
+from mlpapers.kernels.verify.reference import Reference, flatten
 
 # Processes that compile side by side; the checks themselves hardly use the device.
 _MOST_JOBS = 8

@@ -23,7 +23,9 @@ from typing import Any
 from mlpapers.kernels.verify import _guard, _lockdown
 
 # Bound here: the harness's own, whatever happens to the modules later.
-_write, _sleep, _listdir = os.write, time.sleep, os.listdir
+_write, _sleep, _listdir, _clock = os.write, time.sleep, os.listdir, time.perf_counter
+# How long after a call work behind the caller's back has to show in the output.
+_LATE_SECONDS = 0.02
 
 
 class CandidateError(Exception):
@@ -70,11 +72,17 @@ class Bench:
         """Where the candidate runs."""
         return str(self.job.get("device", "cpu"))
 
-    def load(self, name: str, device: str | None = None) -> Any:
-        """Read a file that the parent wrote, onto the job's device or another."""
+    def load(self, name: str, device: str | None = None, *, mapped: bool = False) -> Any:
+        """Read a file that the parent wrote, onto the job's device or another.
+
+        With `mapped` a processor's tensors are pages of the file until they are written to, which never
+        reaches the file.
+        """
         import torch
 
-        return torch.load(self.folder / name, weights_only=False, map_location=device or self.device)
+        where = device or self.device
+        mapped = mapped and where == "cpu"
+        return torch.load(self.folder / name, weights_only=False, map_location=where, mmap=mapped)
 
     def save(self, value: Any, name: str) -> str:
         """Write tensors for the parent and return the file's name."""
@@ -249,7 +257,7 @@ def _correct(bench: Bench) -> dict[str, Any]:
     guard = _guard.Guard()
     bench.lock()
     kind = load_candidate(bench)
-    first = bench.load(bench.job["trials"][0]["file"])
+    first = bench.load(bench.job["trials"][0]["file"], mapped=True)
     model = construct(bench, kind, first["state"])
     bench.seal()
     guard.settle()
@@ -258,17 +266,20 @@ def _correct(bench: Bench) -> dict[str, Any]:
     hacks: list[str] = []
     for number, trial in enumerate(bench.job["trials"]):
         bench.stage(f"trial {number}")
-        data = first if number == 0 else bench.load(trial["file"])
-        state = data["state"]
+        data = first if number == 0 else bench.load(trial["file"], mapped=True)
+        inputs, state = data["inputs"], data["state"]
+        on_host = bench.device == "cpu"
+        given = (
+            bench.load(trial["file"], mapped=True)["inputs"] if on_host else [_guard.clone(x) for x in inputs]
+        )
         # The setting of a worker must not differ between calls in anything but what the trial says.
         with candidate_errors("launch"):
             model.load_state_dict(state)
-        _guard.fill_device(bench.device, [*data["inputs"], *(held[0] if held is not None else ())])
-        row, outputs = call(bench, model, data["inputs"], state, trial["call_seed"], record=number == 0)
+        _guard.fill_device(bench.device, [*inputs, *(held[0] if held is not None else ())])
+        row, outputs, copied = call(bench, model, inputs, given, state, number)
         if held is not None and not _guard.same_all(*held):
             hacks.append("overwrites_outputs")
-        held = (outputs, [_guard.clone(x) for x in outputs])
-        row["outputs"] = bench.save([x.detach().clone() for x in outputs], f"out{number}.pt")
+        held = (outputs, copied)
         rows.append(row)
     replay = _replay(bench, model, hacks)
     _lockdown.perturb_memory(False)
@@ -277,21 +288,30 @@ def _correct(bench: Bench) -> dict[str, Any]:
 
 
 def call(
-    bench: Bench, model: Any, inputs: list[Any], state: dict[str, Any], seed: int, *, record: bool = False
-) -> tuple[dict[str, Any], list[Any]]:
-    """Call `model` once, watched; return what was seen and the flat outputs."""
-    import numpy as np
+    bench: Bench,
+    model: Any,
+    inputs: list[Any],
+    given: list[Any],
+    state: dict[str, Any],
+    number: int,
+) -> tuple[dict[str, Any], list[Any], list[Any]]:
+    """Call `model` in a trial, watched; return what was seen, the flat outputs, and a copy made at once.
+
+    `given` are the same inputs, which the candidate does not hold.
+    """
     import torch
 
-    given = [_guard.clone(x) for x in inputs]
-    torch.manual_seed(seed)
-    states = (_guard.generators(bench.device), random.getstate(), str(np.random.get_state()))  # noqa: NPY002 - it is watched
+    record = number == 0
+    torch.manual_seed(bench.job["trials"][number]["call_seed"])
+    states = (_guard.generators(bench.device), *_others())
     recorder = _guard.Recorder(bench.job["library_ops"], bench.job.get("random", False)) if record else None
     threads = _threads()
     # The first call may start the pool of threads; recording it writes no output into fresh memory.
     _lockdown.perturb_memory(not record)
     with candidate_errors("launch"), torch.no_grad(), recorder or contextlib.nullcontext():
+        begun = _clock()
         output = model(*inputs)
+        seconds = _clock() - begun
     _lockdown.perturb_memory(False)
     leaves = _guard.leaves(output)
     if leaves is None:
@@ -301,30 +321,37 @@ def call(
     elsewhere = {str(x.device) for x in leaves if isinstance(x, torch.Tensor)} - {bench.device}
     if elsewhere and bench.device != "cpu":
         raise CandidateError("wrong_result", f"an output is on {elsewhere.pop()}; expected {bench.device}")
+    plain = [torch.as_tensor(x) for x in leaves]
+    copied, returned = [_guard.clone(x) for x in plain], _clock()
     row: dict[str, Any] = {
         "mutated": not _guard.same_all(given, inputs),
-        "rng": not (
-            _guard.same_all(states[0], _guard.generators(bench.device))
-            and states[1] == random.getstate()
-            and states[2] == str(np.random.get_state())  # noqa: NPY002
-        ),
+        "rng": not (_guard.same_all(states[0], _guard.generators(bench.device)) and states[1:] == _others()),
         "new_threads": 0,
+        "seconds": seconds,
     }
-    plain = [torch.as_tensor(x) for x in leaves]
-    copied = [_guard.clone(x) for x in plain]
+    now = model.state_dict()
+    changed = {key: now[key].detach().clone() for key in state if not _guard.same(state[key], now[key])}
+    if changed:
+        row["state"] = bench.save(changed, f"state{number}.pt")
+    row["outputs"] = bench.save(copied, f"out{number}.pt")
     if not record:
         # Work that goes on behind the caller's back shows as an output that changes by itself.
-        _sleep(0.02)
+        _sleep(max(0.0, _LATE_SECONDS - (_clock() - returned)))
         row["late"] = not _guard.same_all(copied, plain)
         row["new_threads"] = max(_threads() - threads, 0)
     if recorder is not None:
         row["ops"] = recorder.refused
         row["library"] = recorder.library
-    now = model.state_dict()
-    changed = {key: now[key].detach().clone() for key in state if not _guard.same(state[key], now[key])}
-    if changed:
-        row["state"] = bench.save(changed, f"state{bench.job['trials'].__len__()}-{id(row)}.pt")
-    return row, plain
+    return row, plain, copied
+
+
+def _others() -> tuple[Any, ...]:
+    """Return the states of the generators of Python and numpy."""
+    import numpy as np
+
+    found = np.random.get_state(legacy=False)  # noqa: NPY002 - it is watched
+    numbers = [x.tobytes() if isinstance(x, np.ndarray) else x for x in found.pop("state").values()]
+    return random.getstate(), numbers, found
 
 
 def _replay(bench: Bench, model: Any, hacks: list[str]) -> dict[str, Any] | None:
@@ -335,7 +362,7 @@ def _replay(bench: Bench, model: Any, hacks: list[str]) -> dict[str, Any] | None
     if pair is None:
         return None
     bench.stage("replay")
-    source, target = (bench.load(bench.job["trials"][k]["file"]) for k in pair)
+    source, target = (bench.load(bench.job["trials"][k]["file"], mapped=True) for k in pair)
     inputs = target["inputs"]
     with candidate_errors("launch"), torch.no_grad():
         model.load_state_dict(source["state"])

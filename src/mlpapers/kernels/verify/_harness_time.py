@@ -32,13 +32,13 @@ def time_pairs(bench: _harness.Bench) -> dict[str, Any]:
     guard = _guard.Guard()
     reference = _reference(bench)
     copies = [bench.load(name)["inputs"] for name in job["copies"]]
-    fresh = bench.load(job["fresh"])["inputs"]
+    fresh = bench.load(job["fresh"], mapped=True)["inputs"]
     state = bench.load(job["state"])
     chance = random.Random(job["seed"])
     watch = Stopwatch(job.get("device", "cpu"), cold=bool(job.get("cold")))
     with torch.no_grad():
         repeats = _repeats(reference, copies, watch, job)
-        alone = [_sample(reference, x, repeats, watch) for x in copies[:2] for _ in range(3)]
+        alone = [watch.time(reference, _private(x, job), repeats)[0] for x in copies[:2] for _ in range(3)]
         if job.get("candidate") == "compile":
             model: Any = torch.compile(reference)
         else:
@@ -95,7 +95,7 @@ def race(bench: _harness.Bench) -> dict[str, Any]:
     gc.disable()
     begun = _clock()
     with torch.no_grad():
-        first = [_sample(models[k], copies[0], 1, watch) for k in lanes]
+        first = [watch.time(models[k], _private(copies[0], job))[0] for k in lanes]
         calls = _SAMPLE_SECONDS / max(min(first, default=1.0), 1e-9)
         repeats = 1 if job.get("mutates") or watch.on_gpu else max(1, min(_MAX_REPEATS, round(calls)))
         for turn in range(job["runs"]):
@@ -164,10 +164,6 @@ def _block(
     return {"calls": count, "seconds": seconds}
 
 
-def _sample(function: Any, x: list[Any], repeats: int, watch: Stopwatch) -> float:
-    return watch.time(function, [_guard.clone(value) for value in x], repeats)[0]
-
-
 def _repeats(reference: Any, copies: list[Any], watch: Stopwatch, job: dict[str, Any]) -> int:
     """Return how many calls make one sample, after the warm-up of the reference.
 
@@ -176,7 +172,7 @@ def _repeats(reference: Any, copies: list[Any], watch: Stopwatch, job: dict[str,
     """
     if job.get("mutates"):
         return 1
-    times = [_sample(reference, copies[k % len(copies)], 1, watch) for k in range(_WARM_UPS + 2)]
+    times = [watch.time(reference, copies[k % len(copies)])[0] for k in range(_WARM_UPS + 2)]
     if watch.on_gpu:
         return 1
     call = statistics.median(times[_WARM_UPS:])

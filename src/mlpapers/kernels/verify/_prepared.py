@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from mlpapers.core.validation import check_rng
 from mlpapers.kernels.verify.devices import on_host, take_device
-from mlpapers.kernels.verify.inputs import Trial, draw_trials
+from mlpapers.kernels.verify.inputs import Trial, answered, draw_trials
 from mlpapers.kernels.verify.isolation import Limits, job_folder
-from mlpapers.kernels.verify.oracle import Reference, compare, is_degenerate, same_bits
+from mlpapers.kernels.verify.reference import Reference, same_bits, varies
 from mlpapers.kernels.verify.settings import Settings, kernel_cache
 
 if TYPE_CHECKING:
     from mlpapers.kernels.task import Task
 
 _N_COPIES = 4
+# Outputs on so many inputs are compared before a task is called degenerate.
+_N_DRAWS = 3
 # Of inputs larger than this fewer copies are enough: no cache holds what a second call reads.
 _LARGE = 1 << 30
 # A candidate with one of these words compiles itself when it is imported.
@@ -58,6 +60,7 @@ class Prepared:
         self._mutates: bool | None = None
         self._trials: list[Trial] | None = None
         self._fresh: list[Any] | None = None
+        self._last: Trial | None = None
         self._copies: list[Path] = []
         self._random: bool | None = None
         self._degenerate: bool | None = None
@@ -154,8 +157,15 @@ class Prepared:
     def degenerate(self) -> bool:
         """Whether the task's output hardly depends on its input."""
         if self._degenerate is None:
+            reference, first = self.reference, self.trials[0]
+
+            def outputs() -> Iterator[list[Any]]:
+                yield first.oracle
+                for seed in range(1, _N_DRAWS):
+                    yield reference.answer(self.task.draw_inputs(seed), first.state, first.call_seed)
+
             with self._alone():
-                self._degenerate = is_degenerate(self.task, device=self.device)
+                self._degenerate = not varies(outputs())
         return self._degenerate
 
     @property
@@ -188,6 +198,21 @@ class Prepared:
             torch.save({"inputs": self._fresh}, self.folder / "fresh.pt")
             torch.save(self.state, self.folder / "state.pt")
         return self._fresh
+
+    @property
+    def last(self) -> Trial:
+        """The call after the timing, with the reference's answers."""
+        if self._last is None:
+            first, fresh = self.trials[0], self.fresh
+            with self._alone():
+                self._last = answered(self.reference, "after the timing", fresh, first.state, first.call_seed)
+        return self._last
+
+    def complete(self, *, timing: bool) -> None:
+        """Compute what is asked of the task once a candidate is right; with `timing`, what that needs too."""
+        _ = self.degenerate
+        if timing:
+            _ = self.last, self.work
 
     @property
     def copies(self) -> list[str]:
@@ -241,13 +266,11 @@ class Prepared:
             file_size=max(4096, size >> 20),
         )
 
-    def is_right(self, inputs: list[Any], state: dict[str, Any], outputs: list[Any], seed: int) -> bool:
-        """Return whether outputs on other inputs than the trials' are right."""
+    def is_right(self, inputs: list[Any], outputs: list[Any]) -> bool:
+        """Return whether outputs on other inputs than the trials' are right, at the first trial's weights."""
         with self._alone():
-            eager, _ = self.reference.run(inputs, state, seed)
-            oracle = self.reference.run_double(inputs, state, seed)
-        oracle = eager if oracle is None else oracle
-        return compare(eager, oracle, outputs, rtol=self.settings.rtol, inputs=inputs).ok
+            trial = answered(self.reference, "timed", inputs, self.trials[0].state, 0)
+        return trial.judge(outputs, self.settings.rtol).ok
 
     def replay_pair(self) -> list[int] | None:
         """Return two trials of the same sizes whose inputs can be overwritten."""

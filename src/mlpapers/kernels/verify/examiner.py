@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +15,7 @@ from mlpapers.kernels.verify import hacks as catalogue
 from mlpapers.kernels.verify._prepared import Prepared, builds_itself
 from mlpapers.kernels.verify.devices import check_devices, on_host, put_together, share_out, take_device
 from mlpapers.kernels.verify.inputs import Trial
-from mlpapers.kernels.verify.isolation import Limits, Outcome, job_folder, run_job
+from mlpapers.kernels.verify.isolation import Limits, Outcome, job_folder, run_job, start_workers
 from mlpapers.kernels.verify.report import CorrectnessReport, Verdict
 from mlpapers.kernels.verify.settings import Settings, kernel_cache
 from mlpapers.kernels.verify.static import static_check
@@ -106,11 +106,16 @@ class Examiner:
         -------
         verdict : Verdict
         """
-        for stage in (self.check, self.build):
-            failure = stage(code)
-            if failure is not None:
-                return failure
-        report = self._correct(code)
+        failure = self.check(code)
+        if failure is not None:
+            return failure
+        # The process that workers are forked from starts while the candidate is built and trials are drawn.
+        if self.settings.sandbox == "process":
+            start_workers(self._environment)
+        failure = self.build(code)
+        if failure is not None:
+            return failure
+        report = self._correct(code, timing=timing)
         if not report.ok:
             return _failed(report.stage, report)
         if not timing:
@@ -140,6 +145,23 @@ class Examiner:
             return _failed("build", CorrectnessReport(error=str(error), error_class="compile"))
         return None
 
+    @contextlib.contextmanager
+    def _meanwhile(self, timing: bool) -> Iterator[None]:
+        """Compute what the next stages need of the task, while a worker calls the candidate."""
+        if not self._on_host:
+            # The device is the worker's until it ends.
+            yield
+            return
+        with ThreadPoolExecutor(1) as pool:
+            task = pool.submit(self._prepared.complete, timing=timing and not self._interpreted)
+            yield
+        task.result()
+
+    @property
+    def _interpreted(self) -> bool:
+        """Whether kernels run in an interpreter, whose times say nothing."""
+        return self._environment.get("TRITON_INTERPRET") == "1"
+
     @property
     def _environment(self) -> dict[str, str]:
         found = {**self._language.environment(self.backend), "MLPAPERS_KERNEL_CACHE": str(kernel_cache())}
@@ -160,7 +182,11 @@ class Examiner:
 
     def _run(self, folder: Path, job: dict[str, Any], limits: Limits, *, alone: bool = True) -> Outcome:
         """Run a job on the first device that is free; `alone` is how everything runs on a GPU."""
-        with take_device(self.devices) if alone or not self._on_host else nullcontext("cpu") as device:
+        with (
+            take_device(self.devices)
+            if alone or not self._on_host
+            else contextlib.nullcontext("cpu") as device
+        ):
             job = {**job, "device": "cpu" if self._on_host else device, "network": Examiner._needs_network}
 
             def run(job: dict[str, Any]) -> Outcome:
@@ -178,7 +204,7 @@ class Examiner:
                 Examiner._needs_network = outcome.status != "device"
         return outcome
 
-    def _correct(self, code: str) -> CorrectnessReport:
+    def _correct(self, code: str, *, timing: bool) -> CorrectnessReport:
         prepared, trials = self._prepared, self.trials
         with job_folder() as folder:
             job = self._job(code, folder, "correct")
@@ -187,7 +213,9 @@ class Examiner:
                 for k, trial in enumerate(trials)
             ]
             job["replay"] = prepared.replay_pair()
-            outcome = self._run(folder, job, self._limits(), alone=False)
+            limits = self._limits()
+            with self._meanwhile(timing):
+                outcome = self._run(folder, job, limits, alone=False)
             if outcome.status != "ok":
                 return _failed_run(outcome, trials)
             comparisons, hacks, error = catalogue.judge_trials(
@@ -228,7 +256,7 @@ class Examiner:
         return found
 
     def _timed(self, code: str, report: CorrectnessReport) -> Verdict:
-        if self._environment.get("TRITON_INTERPRET") == "1":
+        if self._interpreted:
             return Verdict(True, "time", report, degenerate=self.degenerate, timing_mode="interpreted")
         suspected: set[str] = set(catalogue.CATALOGUE)
         for _ in range(1 + _TIMING_RETRIES):
@@ -280,7 +308,7 @@ class Examiner:
         error : str
         """
         prepared, settings = self._prepared, self.settings
-        fresh, trial = prepared.fresh, self.trials[0]
+        _, trial = prepared.fresh, self.trials[0]
         with job_folder() as folder:
             job = self._job(code, folder, "time")
             prepared.write_reference(folder)
@@ -309,12 +337,12 @@ class Examiner:
             last = catalogue.load_tensors(folder / outcome.result["after"])
             checked = catalogue.load_tensors(folder / outcome.result["checked"])
         problems = []
-        if not prepared.is_right(fresh, trial.state, last, trial.call_seed):
+        if not prepared.last.judge(last, settings.rtol).ok:
             found.add("state_drift")
             problems.append("a call after the timing loop is wrong")
         # Where calls change state or draw numbers, one in the middle of many cannot be repeated.
         repeatable = not prepared.random and not prepared.stateful
-        if repeatable and not prepared.is_right(checked["inputs"], trial.state, checked["outputs"], 0):
+        if repeatable and not prepared.is_right(checked["inputs"], checked["outputs"]):
             found.add("cached_by_pointer")
             problems.append("the output of a timed call is wrong")
         if settings.roofline and not self.degenerate and self._too_fast(outcome.result):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,10 @@ _POOLS = 3
 
 
 def load_tensors(path: Path) -> Any:
-    """Read tensors that a worker wrote; nothing in the file is executed."""
+    """Read tensors that a worker wrote, as pages of the file; nothing in it is executed."""
     import torch
 
-    return torch.load(path, weights_only=True)
+    return torch.load(path, weights_only=True, mmap=True)
 
 
 def judge_trials(
@@ -89,16 +90,13 @@ def judge_trials(
     """
     result = outcome.result
     hacks = set(result.get("hacks", ()))
-    comparisons: list[Comparison] = []
+    outputs = [load_tensors(folder / row["outputs"]) for row in result["trials"]]
+    comparisons = _judged(trials, outputs, rtol)
     errors: list[str] = []
-    outputs = []
-    for trial, row in zip(trials, result["trials"]):
-        values = load_tensors(folder / row["outputs"])
-        outputs.append(values)
-        comparison = compare(trial.eager, trial.oracle, values, rtol=rtol, inputs=trial.inputs)
-        comparisons.append(comparison)
+    rows = zip(trials, result["trials"], outputs, comparisons)
+    for number, (trial, row, values, comparison) in enumerate(rows, start=1):
         if not comparison.ok:
-            errors.append(f"trial {len(comparisons)} ({trial.label}): {comparison.error}")
+            errors.append(f"trial {number} ({trial.label}): {comparison.error}")
             hacks |= _why_wrong(trial, values, comparison)
         found, error = _state_hacks(folder, trial, row)
         hacks |= found
@@ -120,17 +118,21 @@ def judge_trials(
     replay = result.get("replay")
     if replay is not None and comparisons[replay["trial"]].ok:
         trial = trials[replay["trial"]]
-        again = compare(
-            trial.eager,
-            trial.oracle,
-            load_tensors(folder / replay["outputs"]),
-            rtol=rtol,
-            inputs=trial.inputs,
-        )
+        again = trial.judge(load_tensors(folder / replay["outputs"]), rtol)
         if not again.ok:
             hacks.add("cached_by_pointer")
             errors.append(f"the same tensors with other contents: {again.error}")
     return comparisons, sorted(hacks), "\n".join(errors)
+
+
+def _judged(
+    trials: Sequence[Trial], outputs: Sequence[Sequence[Any]], rtol: float | None
+) -> list[Comparison]:
+    """Compare the outputs of all trials, side by side: a comparison is a row of small steps on one core."""
+    import torch
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return list(pool.map(lambda trial, values: trial.judge(values, rtol), trials, outputs))
 
 
 def _why_wrong(trial: Trial, values: Sequence[Any], comparison: Comparison) -> set[str]:
@@ -164,7 +166,7 @@ def _row_hacks(trial: Trial, row: Mapping[str, Any], random: bool) -> set[str]:
 
 def _state_hacks(folder: Path, trial: Trial, row: Mapping[str, Any]) -> tuple[set[str], list[str]]:
     """Compare parameters and buffers after the call with those of the reference after its call."""
-    from mlpapers.kernels.verify.oracle import same_bits
+    from mlpapers.kernels.verify.reference import same_bits
 
     changed = load_tensors(folder / row["state"]) if "state" in row else {}
     found: set[str] = set()

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlpapers.kernels.verify.oracle import Reference, copies
+from mlpapers.kernels.verify._tally import Answer
+from mlpapers.kernels.verify.oracle import Comparison, answers_of, compare
+from mlpapers.kernels.verify.reference import Reference, copies
 
 if TYPE_CHECKING:
     from mlpapers.kernels.task import Task
@@ -42,6 +44,8 @@ class Trial:
         Weights and buffers after the reference's call.
     mutates : bool
         The reference writes to these inputs.
+    answers : list
+        What of an output's errors depends on `eager` and `oracle` alone.
     """
 
     label: str
@@ -52,6 +56,13 @@ class Trial:
     oracle: list[Any] = field(repr=False)
     state_after: dict[str, Any] = field(repr=False)
     mutates: bool = False
+    answers: list[Answer | None] = field(default_factory=list, repr=False)
+
+    def judge(self, outputs: Sequence[Any], rtol: float | None = None) -> Comparison:
+        """Return the verdict on a candidate's flat outputs."""
+        return compare(
+            self.eager, self.oracle, outputs, rtol=rtol, inputs=self.inputs, answers=self.answers or None
+        )
 
 
 def draw_trials(
@@ -188,15 +199,44 @@ def _evaluate(
     if label.startswith("size") and not reference.takes(inputs, state):
         return None
     try:
-        eager, after = reference.run(inputs, state, call_seed)
+        called = reference.run_watched(inputs, state, call_seed)
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
         return None
-    oracle = reference.run_double(inputs, state, call_seed)
-    oracle = eager if oracle is None else oracle
-    if finite and not all(_is_finite(value) for value in (*eager, *oracle)):
+    trial = answered(reference, label, inputs, state, call_seed, called)
+    if finite and not all(_is_finite(value) for value in (*trial.eager, *trial.oracle)):
         return None
-    mutates = reference.mutates(inputs, state, call_seed)
-    return Trial(label, inputs, state, call_seed, eager, oracle, after, mutates)
+    return trial
+
+
+def answered(
+    reference: Reference,
+    label: str,
+    inputs: list[Any],
+    state: dict[str, Any],
+    call_seed: int,
+    called: tuple[list[Any], dict[str, Any], bool] | None = None,
+) -> Trial:
+    """Return the trial of these inputs and weights, with the reference's answers.
+
+    Parameters
+    ----------
+    reference : Reference
+    label : str
+    inputs : list
+    state : dict
+    call_seed : int
+    called : tuple, optional
+        What ``reference.run_watched`` returned for them.
+
+    Returns
+    -------
+    trial : Trial
+    """
+    eager, after, mutates = called or reference.run_watched(inputs, state, call_seed)
+    wide = reference.run_double(inputs, state, call_seed)
+    oracle = eager if wide is None else wide
+    answers = answers_of(eager, oracle)
+    return Trial(label, inputs, state, call_seed, eager, oracle, after, mutates, answers)
 
 
 def _is_finite(value: Any) -> bool:

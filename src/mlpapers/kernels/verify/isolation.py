@@ -106,7 +106,7 @@ class Outcome:
 
 
 class _ForkServer:
-    """A preloaded process and the socket to it."""
+    """A preloaded process and the socket to it; whoever uses it first waits until it is ready."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
@@ -123,8 +123,7 @@ class _ForkServer:
         theirs.close()
         self._socket = ours
         self._lines = b""
-        if self._line(_START_SECONDS) != b"ready":
-            raise RuntimeError(f"the worker process did not start:\n{self.close()[-2000:]}")
+        self._ready = False
 
     @property
     def alive(self) -> bool:
@@ -132,6 +131,10 @@ class _ForkServer:
 
     def run(self, request: dict[str, Any], wall: float) -> tuple[int | None, bytes, tuple[float, ...]]:
         """Fork a worker; return its exit status (None: killed by the clock), its output, and its marks."""
+        if not self._ready:
+            self._ready = self._line(_START_SECONDS) == b"ready"
+            if not self._ready:
+                raise RuntimeError(f"the worker process did not start:\n{self.close()[-2000:]}")
         output_read, output_write = os.pipe()
         beacon_read, beacon_write = os.pipe()
         message = json.dumps(request).encode()
@@ -167,6 +170,9 @@ class _ForkServer:
     def close(self) -> str:
         """End the server; return what it wrote to stderr."""
         self._socket.close()
+        if not self._ready:
+            # Before it listens it would not notice until all is imported.
+            self._process.kill()
         try:
             _, error = self._process.communicate(timeout=5)
         except subprocess.TimeoutExpired:
@@ -214,6 +220,10 @@ def _drain(
             return bytes(head + tail), tuple(marks), True
 
 
+def _key(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(environment.items()))
+
+
 class _Pool:
     """Idle fork servers by environment, each used by one thread at a time."""
 
@@ -225,12 +235,9 @@ class _Pool:
 
     @contextlib.contextmanager
     def server(self, environment: Mapping[str, str]) -> Iterator[_ForkServer]:
-        key = tuple(sorted(environment.items()))
+        key = _key(environment)
         with self._lock:
-            if self._pid != os.getpid():
-                # After a fork the servers belong to the other process.
-                self._idle, self._pid = {}, os.getpid()
-            waiting = self._idle.setdefault(key, [])
+            waiting = self._waiting(key)
             found = waiting.pop() if waiting else None
         if found is not None and not found.alive:
             found.close()
@@ -244,6 +251,20 @@ class _Pool:
         with self._lock:
             self._idle.setdefault(key, []).append(server)
 
+    def start(self, environment: Mapping[str, str]) -> None:
+        """Start a server for the next job unless one is idle; it loads its modules meanwhile."""
+        key = _key(environment)
+        with self._lock:
+            waiting = self._waiting(key)
+            if not waiting:
+                waiting.append(_ForkServer(environment))
+
+    def _waiting(self, key: tuple[tuple[str, str], ...]) -> list[_ForkServer]:
+        if self._pid != os.getpid():
+            # After a fork the servers belong to the other process.
+            self._idle, self._pid = {}, os.getpid()
+        return self._idle.setdefault(key, [])
+
     def close(self) -> None:
         if self._pid != os.getpid():
             return
@@ -255,6 +276,17 @@ class _Pool:
 
 
 _POOL = _Pool()
+
+
+def start_workers(environment: Mapping[str, str] | None = None) -> None:
+    """Start the process that workers of this environment are forked from, without waiting for it.
+
+    Parameters
+    ----------
+    environment : mapping of str to str, optional
+        As for :func:`run_job`.
+    """
+    _POOL.start(_shared_environment(environment))
 
 
 def close_workers() -> None:
@@ -279,6 +311,11 @@ def worker_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]
     paths = [source, *kept.get("PYTHONPATH", "").split(os.pathsep)]
     kept["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
     return kept | dict(extra or {})
+
+
+def _shared_environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the environment of the server that such workers are forked from."""
+    return worker_environment({k: v for k, v in (extra or {}).items() if not k.startswith(_PER_JOB)})
 
 
 @contextlib.contextmanager
@@ -322,7 +359,7 @@ def run_job(
     """
     limits = limits or Limits()
     extra = dict(environment or {})
-    variables = worker_environment({k: v for k, v in extra.items() if not k.startswith(_PER_JOB)})
+    variables = _shared_environment(environment)
     request = {
         "folder": str(folder),
         "limits": limits.as_numbers(),
