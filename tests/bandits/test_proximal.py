@@ -27,6 +27,19 @@ def test_regret_is_of_the_order_of_the_root_of_the_horizon():
     assert 0.2 < scaled[-1] < 0.45
 
 
+@pytest.mark.parametrize("sigma", [2.0, "auto"])
+def test_the_last_periods_do_not_spoil_what_was_found(sigma):
+    """Whatever is left after queries that double, the point must not lose what the long ones have shown."""
+    env = ConcaveFunctionEnv(curvature=2.0, x_star=0.7)
+    policy = InexactProximalGradient(sigma, 2.0)
+    errors = [
+        np.sqrt(np.square(policy.run(env, T, n_replications=40, random_state=0).x_final - 0.7).mean())
+        for T in range(4000, 8300, 256)
+    ]
+    assert max(errors) < 0.07
+    assert max(errors) < 2.0 * np.median(errors)
+
+
 def test_query_lengths_double_and_queries_are_few():
     result = InexactProximalGradient(4.0, 4.0).run(ConcaveFunctionEnv(), 10**6, random_state=0)
     lengths = result.trace_["n"].to_numpy()

@@ -131,6 +131,15 @@ def test_impossible_parameters_are_refused(params, match):
         TournamentLinUCB(**params).run(ConcaveFunctionEnv(), 100)
 
 
+def test_a_phase_that_is_cut_short_does_not_choose_the_champion():
+    errors = []
+    for x_star in np.random.default_rng(5).random(12):
+        env = ConcaveFunctionEnv(x_star=x_star)
+        result = TournamentLinUCB(1, 4.0).run(env, 3000, n_replications=4, random_state=0)
+        errors.append(result.x_final.ravel() - x_star)
+    assert np.sqrt(np.mean(np.square(errors))) < 0.1
+
+
 def test_the_papers_policy_is_the_procedure_that_fits():
     concave, bimodal = ConcaveFunctionEnv(), ConcaveFunctionEnv("bimodal")
     policy = PairwiseComparisonBandit()

@@ -178,10 +178,18 @@ class _Ascent:
         self.n_steps = max(1, math.ceil(0.25 * math.log(self.policy.ratio) / contraction))
 
     def _step(self, n: int, epoch: int) -> bool:
-        """Estimate the gradient and move; False where the periods have run out."""
-        p = self.policy
-        h = p.c_h * math.sqrt(2.0) * (self.gam / n) ** 0.25 / math.sqrt(self.M)
-        h = max(min(p.h_max, h), _SMALLEST_STEP)
+        """Estimate the gradient and move; False where the periods have run out.
+
+        The last queries share what is left. Where that makes them shorter than those of the epoch before,
+        a step would only add their error to x, and x is played instead.
+        """
+        n_queries = self.x.size * (1 if self.curvature is None else 2)
+        if n * n_queries > self.session.remaining:
+            least, n = n / self.policy.ratio, self.session.remaining // n_queries
+            if n < max(least, 2.0):
+                self.session.play(self.x, self.session.remaining)
+                return False
+        h = self._spacing(n)
         asked, uses = False, []
         for i in range(self.x.size):
             length, step = self._how_to_query(i, n, h)
@@ -203,6 +211,12 @@ class _Ascent:
             self.use = np.mean(uses, axis=0)
         self._move()
         return self.session.remaining > 0
+
+    def _spacing(self, n: int) -> float:
+        """Return h for queries of n periods."""
+        p = self.policy
+        h = p.c_h * math.sqrt(2.0) * (self.gam / n) ** 0.25 / math.sqrt(self.M)
+        return max(min(p.h_max, h), _SMALLEST_STEP)
 
     def _pair(self, i: int, n: int, h: float, epoch: int) -> Array | None:
         """Estimate coordinate i's derivative from one query; return the consumption at x, None at the end."""

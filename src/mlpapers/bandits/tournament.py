@@ -175,20 +175,25 @@ class TournamentLinUCB(BanditPolicy):
             for i, corner in enumerate(corners)
         ]
         path, phase, n = [], 0, self.n_init
-        champion = active[0]
+        champion: _Cell | None = None
         while session.remaining > 0:
             if len(active) == 1 and nu == 0:
                 session.play(active[0].point(plan), session.remaining)
                 break
             for cell in active:
                 _improve(cell, n, plan, session, phase, len(active))
-            champion = _tournament(active, n, plan, session, phase)
-            active = _eliminate(active, champion, n, plan, session, phase)
+            length = max(2, min(n, session.remaining // max(1, len(active) - 1)))
+            if champion is not None and len(active) > 1 and 2 * length < n:
+                # Shorter than the last tournament's, queries would only add their error to its outcome.
+                session.play(champion.point(plan), session.remaining)
+            else:
+                champion = _tournament(active, length, plan, session, phase)
+                active = _eliminate(active, champion, n, plan, session, phase)
             path.append((phase, session.t, n, len(active)))
             phase, n = phase + 1, 2 * n
         session.details["cells_path"] = np.array(path, dtype=np.float64).reshape(-1, 4)
         session.details["surviving_cells"] = np.array([cell.index for cell in active], dtype=np.float64)
-        return champion.point(plan)
+        return (champion or active[0]).point(plan)
 
 
 def _improve(cell: _Cell, m: int, plan: _Plan, session: Session, phase: int, n_cells: int) -> None:
