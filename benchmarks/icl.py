@@ -245,6 +245,7 @@ def naive_bayes_case() -> Case:
         fit(LoopedClassifier(GaussianNB(), n_loops=N_LOOPS, tol=0.0)),
         {"by hand": naive_bayes_by_hand},
         {"by hand": 0.95},
+        repeats=25,
     )
 
 

@@ -1,10 +1,12 @@
 """Looping: what loops keep, how soft labels arrive, which loop is chosen, what is refused."""
 
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
@@ -264,6 +266,41 @@ def test_minus_one_can_be_a_class(gmm):
         looped = LoopedClassifier(GaussianNB()).fit(X, 2 * y_true - 1)
     assert looped.classes_.tolist() == [-1, 1]
     assert read_labels(np.array([0, 1, -1])).codes.tolist() == [0, 1, -1]
+
+
+class Watched(GaussianNB):
+    """Notes what scikit-learn would check; from the `spoilt`-th prediction on it predicts NaN."""
+
+    seen: ClassVar[list[bool]] = []
+    spoilt: ClassVar[int | None] = None
+
+    def fit(self, X, y, sample_weight=None):
+        self.seen.append(get_config()["assume_finite"])
+        return super().fit(X, y, sample_weight)
+
+    def predict_proba(self, X):
+        P = super().predict_proba(X)
+        return np.full_like(P, np.nan) if self.spoilt is not None and len(self.seen) > self.spoilt else P
+
+
+def test_rows_are_checked_once(gmm, monkeypatch):
+    X, y, _ = gmm
+    before = get_config()
+    monkeypatch.setattr(Watched, "seen", [])
+    LoopedClassifier(Watched(), n_loops=2, tol=0.0).fit(X, y)
+    assert Watched.seen == [False, True, True]
+    assert get_config() == before
+    with pytest.raises(ValueError, match="var_smoothing"):
+        LoopedClassifier(GaussianNB(var_smoothing=-1.0)).fit(X, y)
+
+
+@pytest.mark.parametrize("loop", [0, 1])
+def test_predictions_must_be_finite(gmm, monkeypatch, loop):
+    X, y, _ = gmm
+    monkeypatch.setattr(Watched, "seen", [])
+    monkeypatch.setattr(Watched, "spoilt", loop)
+    with pytest.raises(ValueError, match=rf"Watched .*not finite in loop {loop}"):
+        LoopedClassifier(Watched(), n_loops=2, tol=0.0).fit(X, y)
 
 
 def test_result(gmm):

@@ -77,20 +77,34 @@ class LinearAttention(nn.Module):
 
     def forward(self, Z: Tensor, n_context: int) -> Tensor:
         """Return attention (B, T, dim) of rows (B, T, dim), the first `n_context` of which are context."""
-        context = Z[:, :n_context]
+        return self.attend(Z, Z[:, :n_context])
+
+    def attend(self, rows: Tensor, context: Tensor) -> Tensor:
+        """Return attention of some rows to given context rows.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (B, T, dim)
+        context : Tensor of shape (B, n, dim)
+
+        Returns
+        -------
+        attended : Tensor of shape (B, T, dim)
+        """
         if self.softmax:
-            query, key, value = Z @ self.Wq, context @ self.Wk, context @ self.Wv
+            query, key, value = rows @ self.Wq, context @ self.Wk, context @ self.Wv
             if self.bias is not None:
                 query, key, value = query + self.bias[0], key + self.bias[1], value + self.bias[2]
             return torch.softmax(query @ key.transpose(1, 2), dim=-1) @ value
         mixed = self.Wk.T @ (context.transpose(1, 2) @ context) @ self.Wv  # (B, dim, dim)
+        n_context = context.shape[1]
         if self.bias is not None:
             total, bias_k, bias_v = context.sum(1), self.bias[1], self.bias[2]
             keys, values = total @ self.Wk + n_context * bias_k, total @ self.Wv
             mixed = mixed + keys[:, :, None] * bias_v + bias_k[:, None] * values[:, None, :]
         if self.normalize:
             mixed = mixed / n_context
-        attended = Z @ (self.Wq @ mixed)
+        attended = rows @ (self.Wq @ mixed)
         return attended if self.bias is None else attended + (self.bias[0] @ mixed)[:, None]
 
 
@@ -162,12 +176,14 @@ class MultilayerLinearAttention(nn.Module):
         n = X.shape[1]
         query = torch.cat([x_query, torch.zeros_like(x_query[:, :1])], dim=1)
         Z = torch.cat([torch.cat([X, y[..., None]], dim=2), query[:, None]], dim=1)  # (B, n + 1, d + 1)
-        for number in range(self.n_layers):
-            attended = self.layers[0 if self.looped else number](Z, n)
-            if number < self.n_layers - 1:
-                Z = Z + attended
-        answer = attended[:, n] + Z[:, n] if self.output == "residual" else attended[:, n]
-        return answer @ self.head
+        layers = [self.layers[0 if self.looped else number] for number in range(self.n_layers)]
+        for layer in layers[:-1]:
+            Z = Z + layer(Z, n)
+        # Of the last layer nothing but the query is read.
+        query = Z[:, n:]
+        attended = layers[-1].attend(query, Z[:, :n])
+        answer = attended + query if self.output == "residual" else attended
+        return answer[:, 0] @ self.head
 
     def effective_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return (Wb, w1, h1, h0) of one layer, as :func:`one_layer_attention_loss` takes them.

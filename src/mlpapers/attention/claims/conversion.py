@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -123,30 +123,48 @@ def tune(scale: Scale, seed: int) -> Evidence:
     import torch
 
     on_gpu = torch.cuda.is_available()
+    sizes = _sizes(scale, on_gpu)
     rows, identical = [], 1.0
     texts = ("python-topics",) if scale == "quick" else ("python-topics", "kjv")
     n_seeds = 1 if scale == "quick" else 2
     for name in texts:
         for index in range(n_seeds):
-            row, same = _tuned(name, n_seeds * seed + index, scale, on_gpu)
+            row, same = _tuned(name, n_seeds * seed + index, sizes, on_gpu)
             rows.append(row)
             identical = min(identical, float(same))
     table = pd.DataFrame(rows)
-    large = on_gpu and scale == "full"
     return Evidence(
         measurements=[
             Measurement("converted model's logits equal to the last bit", identical, ">=", 1.0),
             Measurement(
-                "least fall of held-out perplexity", table["gain"].min(), ">=", 0.08 if large else 0.01
+                "least fall of held-out perplexity", table["gain"].min(), ">=", 0.08 if sizes.large else 0.01
             ),
         ],
         table=table,
         notes=f"on {torch.cuda.get_device_name() if on_gpu else 'the CPU'}; "
-        f"{'100 steps of 4 x 512' if large else 'steps of 2 x 128'} tokens, temperatures alone",
+        f"{sizes.n_steps} steps of {sizes.batch} x {sizes.length} tokens, temperatures alone",
     )
 
 
-def _tuned(name: str, seed: int, scale: Scale, on_gpu: bool) -> tuple[dict[str, Any], bool]:
+class _Sizes(NamedTuple):
+    """Steps of `batch` windows of `length` tokens; the windows of held-out text are as long."""
+
+    length: int
+    batch: int
+    n_steps: int
+    n_held_out: int
+    warmup: int
+    large: bool = False
+
+
+def _sizes(scale: Scale, on_gpu: bool) -> _Sizes:
+    if scale == "quick":
+        # Many short windows are nearer to the text as a whole than a few long ones of as many tokens.
+        return _Sizes(64, 4, 8, 8, 2)
+    return _Sizes(512, 4, 100, 16, 10, large=True) if on_gpu else _Sizes(128, 2, 60, 4, 4)
+
+
+def _tuned(name: str, seed: int, sizes: _Sizes, on_gpu: bool) -> tuple[dict[str, Any], bool]:
     import torch
 
     from mlpapers.attention.conversion import convert_to_ssa, revert_ssa
@@ -154,29 +172,25 @@ def _tuned(name: str, seed: int, scale: Scale, on_gpu: bool) -> tuple[dict[str, 
 
     model, _ = _smollm2(on_gpu)
     ids = _token_ids(name)
-    large = on_gpu and scale == "full"
-    length, batch, n_steps, n_held_out = (
-        (512, 4, 100, 16) if large else (128, 2, 20 if scale == "quick" else 60, 4)
-    )
-    held_out, train = ids[-n_held_out * length :], ids[: -16 * 512]
+    held_out, train = ids[-sizes.n_held_out * sizes.length :], ids[: -16 * 512]
     probe = held_out[None, :64].to(next(model.parameters()).device)
     with torch.no_grad():
         before = model(probe).logits
         # Training goes back to the lowest layer that has temperatures: a third of the layers keeps it short.
-        convert_to_ssa(model, freeze_base=True, layers=None if large else range(20, 30))
+        convert_to_ssa(model, freeze_base=True, layers=None if sizes.large else range(20, 30))
         same = torch.equal(model(probe).logits, before)
     try:
         result = finetune(
             model,
             train,
-            n_steps=n_steps,
-            batch_size=batch,
-            seq_len=length,
+            n_steps=sizes.n_steps,
+            batch_size=sizes.batch,
+            seq_len=sizes.length,
             # Steps of few tokens are noisy: at 1e-2 they can end above where they began.
-            ssa_lr=1e-2 if large else 3e-3,
-            warmup=10 if large else 4,
+            ssa_lr=1e-2 if sizes.large else 3e-3,
+            warmup=sizes.warmup,
             eval_ids=held_out,
-            eval_every=n_steps,
+            eval_every=sizes.n_steps,
             random_state=seed,
         )
     finally:
@@ -185,7 +199,7 @@ def _tuned(name: str, seed: int, scale: Scale, on_gpu: bool) -> tuple[dict[str, 
     row = {
         "text": name,
         "seed": seed,
-        "steps": n_steps,
+        "steps": sizes.n_steps,
         "before": first,
         "after": last,
         "gain": 1.0 - last / first,
