@@ -28,6 +28,27 @@ def test_gradients_by_finite_differences():
     )
 
 
+def test_second_derivatives():
+    x, features, weight, bias, base = (t[..., :2, :2] if t.ndim == 4 else t for t in tensors())
+    inputs = [t.detach().requires_grad_() for t in (x, features, weight[..., :2], bias, base[..., :2])]
+    assert torch.autograd.gradgradcheck(_Fold.apply, inputs)
+    x, _, weight, bias, base = inputs
+    assert torch.autograd.gradgradcheck(
+        lambda *a: _Fold.apply(a[0], None, a[1], None, a[2]), (x, weight, base)
+    )
+
+
+def test_transforms_of_functions():
+    x, _, weight, bias, base = tensors(requires_grad=False)
+
+    def loss(rows, own):
+        return fold(rows, base[0, 0], weight=own[0, 0], bias=bias[0, 0]).square().sum()
+
+    expected = [torch.autograd.functional.jacobian(lambda w, r=rows: loss(r, w), weight) for rows in x[:, 0]]
+    per_row = torch.func.vmap(torch.func.grad(loss, argnums=1), in_dims=(0, None))(x[:, 0], weight)
+    torch.testing.assert_close(per_row, torch.stack(expected))
+
+
 @pytest.mark.parametrize("rows_swapped", [False, True])
 @pytest.mark.parametrize("upstream_swapped", [False, True])
 def test_gradients_do_not_depend_on_the_order_in_memory(rows_swapped, upstream_swapped):

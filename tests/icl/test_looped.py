@@ -260,6 +260,21 @@ def test_missing_values_of_pandas_types(gmm, dtype):
     assert np.array_equal(found.transduction_.astype(float).astype(int), plain.transduction_)
 
 
+def test_names_and_minus_one_in_one_array(gmm):
+    X, y, _ = gmm
+    given = np.array([*np.array(["ham", "spam"])[y.clip(0)], -1])[np.where(y >= 0, np.arange(len(y)), -1)]
+    found = LoopedClassifier(GaussianNB()).fit(X, given)
+    assert found.classes_.tolist() == ["ham", "spam"]
+    assert np.array_equal(
+        found.predict(X) == "spam", LoopedClassifier(GaussianNB()).fit(X, y).predict(X) == 1
+    )
+    with pytest.warns(UserWarning, match="taken for a class"):
+        assert LoopedClassifier(GaussianNB()).fit(X, (2 * y.clip(0) - 1).astype(str)).classes_.tolist() == [
+            "-1",
+            "1",
+        ]
+
+
 def test_minus_one_can_be_a_class(gmm):
     X, _, y_true = gmm
     with pytest.warns(UserWarning, match="taken for a class"):

@@ -46,6 +46,9 @@ def fold(
     """
     if weight is None:
         return scale_rows(x, base)
+    if torch._C._are_functorch_transforms_active():
+        # vmap, grad and jvp derive the plain formula.
+        return scale_rows(x, base + token_part(x if features is None else features, weight, bias))
     if torch.compiler.is_compiling():
         # The compiler fuses the plain formula, its derivative included, into what is around it.
         if heads_inside(x) and base.ndim > 1 and weight.ndim == 3:
@@ -97,15 +100,14 @@ class _Fold(torch.autograd.Function):
         u = wide.sum(-1)
         part = torch.tanh(u if bias is None else u + bias.to(dtype))
         tau = base.to(dtype) + part
-        ctx.save_for_backward(x, features, weight, part, tau)
-        ctx.bias_shape = None if bias is None else bias.shape
-        ctx.base_shape = base.shape
+        ctx.save_for_backward(x, features, weight, bias, base, part, tau)
         return torch.mul(x, tau.unsqueeze(-1), out=wide) if x.dtype == dtype else scale_rows(x, tau)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, own, weight, part, tau = ctx.saved_tensors
+        x, own, weight, bias, base, part, tau = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiable(ctx.needs_input_grad, g, x, own, weight, bias, base)
         need_x, need_features, need_weight, need_bias, need_base = ctx.needs_input_grad
         features = (x if own is None else own).to(part.dtype)
         # In the order of the features' memory: fused kernels answer with gradients in another one, and a pass
@@ -127,5 +129,22 @@ class _Fold(torch.autograd.Function):
         if need_x and dx is None:
             dx = scale_rows(g, tau)
         if need_bias:
-            db = delta.sum_to_size(ctx.bias_shape)
-        return dx, df, dw, db, s.sum_to_size(ctx.base_shape) if need_base else None
+            db = delta.sum_to_size(bias.shape)
+        return dx, df, dw, db, s.sum_to_size(base.shape) if need_base else None
+
+
+def _differentiable(
+    needed: tuple[bool, ...],
+    g: torch.Tensor,
+    x: torch.Tensor,
+    features: torch.Tensor | None,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    base: torch.Tensor,
+) -> tuple[torch.Tensor | None, ...]:
+    """Return what `backward` returns, as something that can be differentiated again."""
+    y = scale_rows(x, base + token_part(x if features is None else features, weight, bias))
+    inputs = (x, features, weight, bias, base)
+    wanted = [value for value, need in zip(inputs, needed) if need and value is not None]
+    found = iter(torch.autograd.grad(y, wanted, g, create_graph=True))
+    return tuple(next(found) if need and value is not None else None for value, need in zip(inputs, needed))

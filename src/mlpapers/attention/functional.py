@@ -212,7 +212,7 @@ def _sdpa(
     dropout_p: float,
     scale: float | None,
 ) -> torch.Tensor:
-    grouped = query.shape[1] != key.shape[1]
+    grouped = bool(query.shape[1] != key.shape[1])
     if grouped and (mask is not None or query.device.type == "cpu"):
         # Only the flash kernel for GPUs takes groups as they are; others would form the whole map.
         key, value = repeat_heads(key, query.shape[1]), repeat_heads(value, query.shape[1])
@@ -266,7 +266,7 @@ def _flex(
         device=str(query.device),
     )
     is_float = full is not None and full.dtype != torch.bool
-    grouped = query.shape[1] != key.shape[1]
+    grouped = bool(query.shape[1] != key.shape[1])
     with _reference_flex_allowed(query.device):
         y = _flex_kernel(query.device.type)(
             query,

@@ -45,8 +45,8 @@ def read_labels(
     ----------
     y : ndarray of shape (n,)
     unlabeled : "auto", or the value that marks a row without label
-        "auto" takes -1 for the mark, unless fewer than two classes would be left; then -1 is a class and a
-        UserWarning says so.
+        "auto" takes -1 for the mark ("-1" in text), unless fewer than two classes would be left; then -1 is a
+        class and a UserWarning says so.
     missing : ndarray of shape (n,) of bool, optional
         Which rows have no label, where that is known already.
     binary : str, optional
@@ -59,7 +59,8 @@ def read_labels(
     """
     auto = missing is None and isinstance(unlabeled, str) and unlabeled == "auto"
     if missing is None:
-        missing = marked(y, -1 if auto else unlabeled)
+        # Names together with -1 in one array of numpy are all text.
+        missing = marked(y, "-1") if auto and y.dtype.kind == "U" else marked(y, -1 if auto else unlabeled)
     present = y[~missing]
     # Integers and text are classes whatever they hold; the check is for numbers with a fraction.
     if present.size and present.dtype.kind not in "biuUS":

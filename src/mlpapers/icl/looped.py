@@ -55,8 +55,8 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
     tol : float, default=1e-4
         Stop when no pseudo-label moves by more.
     unlabeled : "auto" or a value, default="auto"
-        What marks a row without label. "auto" takes None, NaN or NA where y has any, else -1, unless fewer
-        than two classes would be left; then -1 is a class and a UserWarning says so.
+        What marks a row without label. "auto" takes None, NaN or NA where y has any, else -1 ("-1" in text),
+        unless fewer than two classes would be left; then -1 is a class and a UserWarning says so.
     balance : {None, "prior"}, default=None
         "prior" rescales pseudo-labels so that their class shares are those of the labelled rows.
     random_state : int, RandomState or None
