@@ -91,6 +91,11 @@ def test_noise_has_the_stated_variance_and_the_bound_covers():
         ({"noise": -1.0}, "noise"),
         ({"bias": -1.0}, "bias"),
         ({"bias_mode": "unfair"}, "bias_mode must be one of"),
+        ({"bias": 0.5}, "bias_mode must say how"),
+        (
+            {"fn": lambda x: -np.square(x - 0.5).sum(axis=1), "x_star": 0.9},
+            "x_star must be where fn is largest",
+        ),
         ({"fn": "cubic"}, "fn must be one of"),
         ({"fn": abs}, "x_star must be given"),
         ({"x_star": 1.2}, "x_star"),

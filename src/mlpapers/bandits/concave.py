@@ -18,6 +18,8 @@ __all__ = ["ConcaveFunctionEnv"]
 
 _FUNCTIONS = ("quadratic", "logcosh", "quartic", "bimodal")
 _BIASES = ("none", "constant", "random", "adversarial")
+# Points at which a given maximiser is doubted.
+_N_PROBES = 1024
 _DEFAULT_OPTIMUM, _BIMODAL_OPTIMUM = 0.37, 0.3
 
 
@@ -57,6 +59,7 @@ class ConcaveFunctionEnv(BanditEnv):
         Standard deviation of one period's noise.
     bias : float >= 0
     bias_mode : {"none", "constant", "random", "adversarial"}
+        To be given with a bias.
     x_star : float or array of shape (dim,), optional
         The maximiser in the cube, 0.37 in every coordinate by default.
     curvature, condition : float
@@ -110,6 +113,9 @@ class ConcaveFunctionEnv(BanditEnv):
         noise = check_real("noise", self.noise, low=0.0)
         bias = check_real("bias", self.bias, low=0.0)
         check_choice("bias_mode", self.bias_mode, _BIASES)
+        if bias > 0.0 and self.bias_mode == "none":
+            kinds = ", ".join(map(repr, _BIASES[1:]))
+            raise ValueError(f"bias_mode must say how a bias of {bias:g} enters, one of {kinds}; got 'none'")
         curvature = check_real("curvature", self.curvature, low=0.0, closed="neither")
         condition = check_real("condition", self.condition, low=1.0)
         if not callable(self.fn):
@@ -121,6 +127,8 @@ class ConcaveFunctionEnv(BanditEnv):
         else:
             evaluate, hints = _built_in(self.fn, x_star, curvature, condition)
         f_star = float(evaluate(x_star[None])[0])
+        if callable(self.fn):
+            _check_maximum(evaluate, x_star, f_star)
         gamma = (2.0 * bias**2, 16.0 * noise**2)
         return _Function(dim, evaluate, x_star, f_star, noise, bias, gamma, hints)
 
@@ -177,6 +185,20 @@ def _checked(
         return values
 
     return evaluate
+
+
+def _check_maximum(
+    evaluate: Callable[[NDArray[np.float64]], NDArray[np.float64]], x_star: Point, f_star: float
+) -> None:
+    """Refuse a maximiser that some point of a sample exceeds: regret would be negative there."""
+    points = np.random.default_rng(0).random((_N_PROBES, x_star.size))
+    values = evaluate(points)
+    best = int(values.argmax())
+    if values[best] > f_star + 1e-9 * max(1.0, abs(f_star)):
+        raise ValueError(
+            f"x_star must be where fn is largest; fn({x_star.tolist()}) = {f_star:.6g}, but "
+            f"fn({points[best].round(4).tolist()}) = {values[best]:.6g}"
+        )
 
 
 def _built_in(
