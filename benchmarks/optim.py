@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from mlpapers.optim import (
     FiniteSum,
@@ -142,30 +145,98 @@ def svds_one() -> Callable[[], np.ndarray]:
     return run
 
 
-def bare_objective(n: int, d: int, passes: int) -> Callable[[], Any]:
-    """The same number of vectorised losses and nothing else."""
-    total = large(n, d)
+def bare_losses(total: LinearFiniteSum, n_queries: int, *, compiled: bool) -> Callable[[], Any]:
+    """So many losses of moved margins in arrays of n, by numpy or by the compiled loops, and nothing else."""
+    n, d = total.A.shape
     m, a = total.A @ np.full(d, 1.0 / d), total.A[:, 0].copy()
+    loss = total.loss.value if compiled else numpy_logistic
 
     def run() -> None:
-        for _ in range(passes * (d + 1)):
-            total.loss.value(m + 1e-8 * a, total.y)
+        for _ in range(n_queries // n):
+            loss(m + 1e-8 * a, total.y)
 
     return run
 
 
+def numpy_logistic(m: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """log(1 + exp(-m y)) with as few arrays as numpy needs."""
+    t = m * y
+    size = np.abs(t)
+    np.negative(size, out=size)
+    np.exp(size, out=size)
+    size += 1.0
+    np.log(size, out=size)
+    np.minimum(t, 0.0, out=t)
+    size -= t
+    return size
+
+
 @cache
-def large(n: int, d: int) -> LinearFiniteSum:
+def large(n: int, d: int, loss: str = "logistic") -> LinearFiniteSum:
     rng = np.random.default_rng(1)
     A = rng.normal(size=(n, d)) / np.sqrt(d)
-    return LinearFiniteSum(A, np.sign(A[:, 0]), "logistic")
+    return LinearFiniteSum(A, np.sign(A[:, 0]), loss)
 
 
-def full_differences(n: int, d: int, passes: int) -> np.ndarray:
-    result = minimize_fw_zo(
-        large(n, d), None, L1Ball(5.0), method="fd", max_iter=passes, certificate="none", random_state=0
+def spend(total: FiniteSum, **options: Any) -> Any:
+    return minimize_fw_zo(total, None, L1Ball(5.0), certificate="none", random_state=0, **options)
+
+
+def overhead(what: str, n: int, d: int, target: float | None = 1.0 / 1.5, **options: Any) -> Case:
+    """A run beside nothing but as many losses."""
+    total = large(n, d)
+    n_queries = spend(total, **options).n_queries
+    return Case(
+        f"{what} n={n} d={d}, {n_queries:.0e} queries",
+        lambda: spend(total, **options).x,
+        {
+            "bare numpy losses": lambda: bare_losses(total, n_queries, compiled=False),
+            "bare compiled losses": lambda: bare_losses(total, n_queries, compiled=True),
+        },
+        targets={} if target is None else {"bare numpy losses": target},
+        repeats=3,
     )
-    return np.asarray(result.x)
+
+
+# Rows of a black box that are asked at once: 4 MiB of points of d = 1000.
+CHUNK = 512
+
+
+def black_box() -> Case:
+    """A run on an objective that takes points, beside the objective alone on as many."""
+    linear = large(10000, 1000)
+    total = FiniteSum(linear.values, 10000, 1000, dtype=np.float64)
+    n_queries = spend(total, max_queries=5 * 10**5, chunk_size=CHUNK).n_queries
+    X, idx = np.zeros((CHUNK, 1000)), np.random.default_rng(0).integers(0, 10000, CHUNK)
+
+    def bare() -> None:
+        for _ in range(n_queries // CHUNK):
+            linear.values(X, idx)
+
+    return Case(
+        f"black box n=10000 d=1000, dvr, {n_queries:.0e} queries",
+        lambda: spend(total, max_queries=5 * 10**5, chunk_size=CHUNK).x,
+        {"bare objective": lambda: bare},
+        targets={"bare objective": 1.0 / 1.5},
+        repeats=3,
+    )
+
+
+@cache
+def costs() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=10**6)
+
+
+def copt_lmo() -> Callable[[], np.ndarray]:
+    """Returns the vertex less x; at x = 0 that is the vertex. It takes minus the costs."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from copt import constraint
+    except Exception as error:
+        raise PeerMissing(f"copt does not import: {error!r}") from error
+    ball, u, x = constraint.L1Ball(1.0), -costs(), np.zeros(len(costs()))
+    return lambda: ball.lmo(u, x)[0]
 
 
 CASES = [
@@ -196,12 +267,18 @@ CASES = [
         targets={"cma": 2.0, "nevergrad": 2.0},
         repeats=1,
     ),
+    lambda: overhead("full differences", 2000, 500, method="fd", max_iter=4),
+    lambda: overhead("full differences", 10000, 1000, method="fd", max_iter=2),
+    lambda: overhead("dvr", 10000, 1000, max_queries=2 * 10**7),
+    lambda: overhead("dvr", 10000, 1000, max_queries=10**8),
+    black_box,
     lambda: Case(
-        "full differences n=2000 d=500",
-        lambda: full_differences(2000, 500, 4),
-        {"bare": lambda: bare_objective(2000, 500, 4)},
-        targets={"bare": 1.0 / 1.5},
-        repeats=3,
+        "LMO L1 d=1e6",
+        lambda: L1Ball(1.0).lmo(costs()),
+        {"copt": copt_lmo},
+        targets={"copt": 1.0},
+        tolerances={"copt": 0.0},
+        repeats=7,
     ),
     lambda: Case(
         "LMO nuclear 1000x500",
@@ -238,21 +315,114 @@ def values_at_equal_queries(with_peers: bool) -> Iterator[Row]:
         yield Row(what=what, peer=name, skipped=reason)
 
 
+def rates(_: bool) -> Iterator[Row]:
+    """Counted queries per second of dense linear models, and what they are made of."""
+    n, d = 10000, 1000
+    budget = 2 * n * d
+    runs: list[tuple[str, str, float, dict[str, Any]]] = [
+        ("logistic", "full differences", 1e8, {"method": "fd", "max_iter": 2}),
+        ("logistic", "dvr, 2 n d queries", 2e7, {"max_queries": budget}),
+        ("smooth_hinge", "full differences, numpy's loss", 2e7, {"method": "fd", "max_iter": 2}),
+        ("smooth_hinge", "dvr, 2 n d queries, numpy's loss", 2e7, {"max_queries": budget}),
+    ]
+    for loss, what, target, options in runs:
+        total = large(n, d, loss)
+        with one_thread():
+            spend(total, **options)
+            measured = [timed(lambda: spend(total, **options)) for _ in range(3)]  # noqa: B023
+        rate = float(np.median([result.n_queries / seconds for seconds, result in measured]))
+        yield Row(
+            what=f"dense {loss.replace('_', ' ')} n={n} d={d}, {what}",
+            unit="queries/s",
+            ours=rate,
+            turns=3,
+            target=target,
+        )
+
+
 def growth(_: bool) -> Iterator[Row]:
-    """Seconds of growing budgets on a sparse problem, and the exponent between the last two."""
+    """Seconds of growing budgets on a sparse problem, and the exponent by least squares over all of them."""
     A, y, _ = make_sparse_logistic(5000, 500, random_state=0)
     total = LinearFiniteSum(A, y, "logistic")
+    budgets = np.array([1e5, 1e6, 1e7, 1e8])
     durations = []
-    for budget in (10**5, 10**6, 10**7):
+    for budget in budgets:
+        turns = 9 if budget < 1e7 else 3 if budget < 1e8 else 1
         with one_thread():
-            seconds, _ = timed(
-                lambda: minimize_fw_zo(total, None, L1Ball(10.0), max_queries=budget, random_state=0)  # noqa: B023
+            seconds = float(
+                np.median(
+                    [timed(lambda: spend(total, max_queries=int(budget)))[0] for _ in range(turns)]  # noqa: B023
+                )
             )
         durations.append(seconds)
         note = f"{budget / seconds:.2e} queries/s"
-        yield Row(what=f"sparse logistic n=5000 d=500, {budget:.0e} queries", ours=seconds, note=note)
-    exponent = float(np.log10(durations[-1] / durations[-2]))
-    yield Row(what="sparse logistic, exponent of time in queries, 1e6 to 1e7", unit="", ours=exponent)
+        yield Row(
+            what=f"sparse logistic n=5000 d=500, {budget:.0e} queries", ours=seconds, turns=turns, note=note
+        )
+    exponent = float(np.polyfit(np.log(budgets), np.log(durations), 1)[0])
+    yield Row(
+        what="sparse logistic, exponent of time in queries less 1, 1e5 to 1e8",
+        unit="",
+        ours=abs(exponent - 1.0),
+        target=0.1,
+        relation="<=",
+        note=f"the exponent is {exponent:.2f}",
+    )
+
+
+def lean(_: bool) -> Iterator[Row]:
+    """Seconds of a step with one direction and sqrt(n) pairs, for growing d at 14 entries a row."""
+    n, durations = 2500, []
+    rng = np.random.default_rng(0)
+    values, y = rng.normal(size=14 * n), np.sign(rng.normal(size=n))
+    for d in (10**3, 10**4, 10**5, 10**6):
+        A = scipy.sparse.csr_array((values, rng.integers(0, d, 14 * n), np.arange(0, 14 * n + 1, 14)), (n, d))
+        total = LinearFiniteSum(A, y, "logistic")
+        options: dict[str, Any] = {
+            "schedule": "fixed",
+            "n_directions": 1,
+            "batch_size": math.isqrt(n),
+            "refresh_prob": 1.0 / math.sqrt(n),
+            "init": "zero",
+            "step_offset": d * math.sqrt(n) / 4.0,
+        }
+        with one_thread():
+            short, long = (
+                min(timed(lambda: spend(total, max_iter=steps, **options))[0] for _ in range(3))  # noqa: B023
+                for steps in (200, 1200)
+            )
+        durations.append((long - short) / 1000.0)
+        yield Row(what=f"lean step, sparse logistic n={n} d={d:.0e}", ours=durations[-1], turns=3)
+    yield Row(
+        what="lean step, dearest d over cheapest, d=1e3 to 1e6",
+        unit="",
+        ours=max(durations) / min(durations),
+        target=2.0,
+        relation="<=",
+    )
+
+
+def memory(_: bool) -> Iterator[Row]:
+    """Numbers of 8 bytes that a run holds at most beside the data, for each of nnz + n + d + chunk_size."""
+    held = []
+    for n, d in ((2000, 2000), (10**4, 10**3), (10**4, 10**4)):
+        A, y, _ = make_sparse_logistic(n, d, random_state=0)
+        total = LinearFiniteSum(A, y, "logistic")
+        spend(total, max_queries=n * d // 10)
+        tracemalloc.start()
+        result = spend(total, max_queries=n * d)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        held.append(peak / 8.0 / (A.nnz + n + d + 65536))
+        note = f"{peak / 2**20:.1f} MiB; batches of up to {result.history['batch'].max():.0e} pairs"
+        yield Row(
+            what=f"memory per number of nnz + n + d + chunk_size, dvr, sparse logistic n={n} d={d}",
+            unit="numbers",
+            ours=held[-1],
+            target=16.0,
+            relation="<=",
+            note=note,
+        )
 
 
 @pytest.mark.parametrize("method", ["dvr", "auto", "fd"])
@@ -267,4 +437,4 @@ def test_pair_oracle(benchmark: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(CASES, figures=[values_at_equal_queries, growth]))
+    sys.exit(main(CASES, figures=[memory, values_at_equal_queries, rates, growth, lean]))

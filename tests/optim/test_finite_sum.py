@@ -7,7 +7,7 @@ import torch
 
 from mlpapers.optim import FiniteSum, LinearFiniteSum, QuadraticFiniteSum
 from mlpapers.optim._directions import CoordinateBlock, Directions, VectorBlock
-from mlpapers.optim._dvr import Increment
+from mlpapers.optim._increment import Increment
 from mlpapers.optim._oracle import BudgetExhaustedError, Oracle
 from mlpapers.optim._run import Run, Settings
 from mlpapers.optim.constraints import L2Ball

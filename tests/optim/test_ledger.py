@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from mlpapers.optim import L2Ball, LinearFiniteSum, QuadraticFiniteSum, minimize_fw_zo
 from mlpapers.optim._directions import Directions
-from mlpapers.optim._dvr import AdaptiveDVR, Increment
+from mlpapers.optim._dvr import AdaptiveDVR
+from mlpapers.optim._increment import Increment
 from mlpapers.optim._ledger import ErrorLedger
 from mlpapers.optim._oracle import Oracle
 from mlpapers.optim._run import Run, Settings

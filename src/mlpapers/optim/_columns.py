@@ -14,6 +14,8 @@ __all__ = ["entries_of", "few", "product"]
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+# So many entries of one row, one after another, are worth laying the row out.
+_LAID_OUT = 8
 # Columns one by one take longer per entry than the whole product.
 _WORTH = 4
 
@@ -31,7 +33,7 @@ def entries_of(A: Any, idx: Ints, k: Ints) -> Array:
     entries : ndarray of shape (m,)
     """
     if scipy.sparse.issparse(A):
-        return _sparse_entries(A.indptr, A.indices, A.data, idx, k)
+        return _sparse_entries(A.indptr, A.indices, A.data, idx, k, A.shape[1])
     return _dense_entries(A, idx, k)
 
 
@@ -72,20 +74,43 @@ def _dense_entries(A: Array, idx: Ints, k: Ints) -> Array:
 
 
 @njit(cache=True, nogil=True)
-def _sparse_entries(indptr: Ints, indices: Ints, data: Array, idx: Ints, k: Ints) -> Array:
+def _sparse_entries(indptr: Ints, indices: Ints, data: Array, idx: Ints, k: Ints, width: int) -> Array:
     out = np.zeros(len(idx))
-    for j in range(len(idx)):
-        low, high = indptr[idx[j]], indptr[idx[j] + 1]
-        end = high
-        while low < high:
-            middle = (low + high) // 2
-            if indices[middle] < k[j]:
-                low = middle + 1
-            else:
-                high = middle
-        if low < end and indices[low] == k[j]:
-            out[j] = data[low]
+    row = np.zeros(0)
+    start = 0
+    while start < len(idx):
+        i, end = idx[start], start + 1
+        while end < len(idx) and idx[end] == i:
+            end += 1
+        if end - start < _LAID_OUT:
+            for j in range(start, end):
+                p = _find(indices, indptr[i], indptr[i + 1], k[j])
+                if p >= 0:
+                    out[j] = data[p]
+        else:
+            if not len(row):
+                row = np.zeros(width)
+            for p in range(indptr[i], indptr[i + 1]):
+                row[indices[p]] = data[p]
+            for j in range(start, end):
+                out[j] = row[k[j]]
+            for p in range(indptr[i], indptr[i + 1]):
+                row[indices[p]] = 0.0
+        start = end
     return out
+
+
+@njit(cache=True, nogil=True)
+def _find(indices: Ints, low: int, high: int, k: int) -> int:
+    """Return where k stands among sorted indices, or -1."""
+    end = high
+    while low < high:
+        middle = (low + high) // 2
+        if indices[middle] < k:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < end and indices[low] == k else -1
 
 
 @njit(cache=True, nogil=True)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpapers.optim._dvr import Increment
 from mlpapers.optim._estimators import Estimator
+from mlpapers.optim._increment import Increment
 from mlpapers.optim._run import Run
 
 __all__ = ["AutoEstimator"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -187,16 +188,30 @@ class Directions:
 
     def pairs(self, m: int) -> Block:
         """Return `m` stratified directions: fresh permutations of the system one after another, cut at m."""
+        return next(self.stream(m, m))
+
+    def stream(self, m: int, size: int) -> Iterator[Block]:
+        """Yield what :meth:`pairs` returns in blocks of `size`, drawn one by one."""
         if self.is_random:
-            return self.draw(m)
+            for start in range(0, m, size):
+                yield self.draw(min(size, m - start))
+            return
         whole, rest = divmod(m, self.span)
-        parts = []
-        if whole:
-            rows = np.broadcast_to(np.arange(self.span), (whole, self.span))
-            parts.append(self.rng.permuted(rows, axis=1).ravel())
-        if rest:
-            parts.append(self.rng.choice(self.span, size=rest, replace=False))
-        return self.block(np.concatenate(parts))
+        left: list[Ints] = []
+        held = 0
+        while m:
+            wanted = min(size, m)
+            if held < wanted and whole:
+                count = min(-(-(wanted - held) // self.span), whole)
+                rows = np.broadcast_to(np.arange(self.span), (count, self.span))
+                left.append(self.rng.permuted(rows, axis=1).ravel())
+                whole, held = whole - count, held + count * self.span
+            if held < wanted:
+                left.append(self.rng.choice(self.span, size=rest, replace=False))
+                held += rest
+            k = np.concatenate(left)
+            left, held, m = [k[wanted:]], held - wanted, m - wanted
+            yield self.block(k[:wanted])
 
     def refresh(self, l: int) -> Block:
         """Return the next `l` directions of the sweep, all different."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpapers.optim._directions import Block, CoordinateBlock, FrameBlock
+from mlpapers.optim._directions import Block
 from mlpapers.optim._estimators import Estimator
+from mlpapers.optim._increment import Increment
 from mlpapers.optim._ledger import ErrorLedger
-from mlpapers.optim._oracle import Probe, distinct
+from mlpapers.optim._oracle import Probe
 from mlpapers.optim._run import Run
 
-__all__ = ["AdaptiveDVR", "FixedDVR", "Increment"]
+__all__ = ["AdaptiveDVR", "FixedDVR"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -23,108 +23,6 @@ Ints = NDArray[np.int64]
 # Below this share of the largest curvature seen, an estimate is noise or negative curvature.
 _LEAST_CURVATURE = 0.05
 _LEAST_DISTANCE = 0.05
-
-
-class Increment:
-    """What one batch of pairs said: the change of the gradient, and what comes free with it.
-
-    Parameters
-    ----------
-    run : Run
-    x_old : ndarray of shape (d,)
-    b : int
-        Pairs wanted.
-    v : ndarray of shape (d,), optional
-        A gradient estimate, around which `variance` is taken; without one, or with random directions, it
-        contains how much the components of the gradient differ.
-
-    Attributes
-    ----------
-    change : ndarray of shape (d,)
-        Unbiased estimate of grad f(x) - grad f(x_old).
-    size : int
-        Pairs used.
-    rows : ndarray of int
-        The functions drawn.
-    """
-
-    def __init__(self, run: Run, x_old: Array, b: int, v: Array | None = None) -> None:
-        g = run.settings.directions_per_sample
-        m = max(1, -(-b // g))
-        probe, old = run.probe(run.x), run.probe(x_old)
-        limit = run.oracle.remaining
-        # A batch that the budget cannot pay is cut to what it can: all base values may be new.
-        per_function = 4 * g if run.oracle.central else 2 * (1 + g)
-        if m * per_function > limit:
-            m, run.shrunk = int(limit // per_function), True
-            if m == 0:
-                run.oracle.require(per_function)
-        self.rows = run.draw_functions(m)
-        idx = np.repeat(self.rows, g)
-        block = run.directions.pairs(m * g)
-        new = probe.differences(idx, block)
-        change = new - old.differences(idx, block, probe.mu)
-        good = np.isfinite(change)
-        if not good.all():
-            new, change, block = new[good], change[good], block.take(good)
-        self.size = len(change)
-        self.change = np.zeros(run.d)
-        if self.size:
-            block.add(self.change, change * (run.directions.scale / self.size))
-        self._run, self._block, self._new, self._change, self._v = run, block, new, change, v
-
-    @cached_property
-    def spread(self) -> float:
-        """Estimate of (1/n) sum |grad f_i(x) - grad f_i(x_old)|^2."""
-        return self._mean_square(self._change)
-
-    @cached_property
-    def variance(self) -> float:
-        """Estimate of (1/n) sum |grad f_i(x) - grad f(x)|^2."""
-        if not self.size:
-            return 0.0
-        if self._v is None or not isinstance(self._block, CoordinateBlock | FrameBlock):
-            return self._mean_square(self._new - np.mean(self._new))
-        return self._mean_square(self._new - self._block.dots(self._v))
-
-    @cached_property
-    def noise(self) -> float:
-        """The spread without what differs between coordinates, which stratified pairs do not suffer from."""
-        return self._within(self._change)
-
-    @cached_property
-    def noise_here(self) -> float:
-        """The variance without what differs between coordinates."""
-        return self._within(self._new)
-
-    @cached_property
-    def here(self) -> Array:
-        """Estimate of grad f(x) from the same pairs."""
-        run, block, new = self._run, self._block, self._new
-        here = np.zeros(run.d)
-        if not self.size:
-            return here
-        if not isinstance(block, CoordinateBlock | FrameBlock):
-            block.add(here, new * (run.directions.scale / self.size))
-            return here
-        count = np.bincount(block.k, minlength=run.directions.span)
-        sums = np.bincount(block.k, new, minlength=run.directions.span)
-        means = np.divide(sums, count, out=np.zeros_like(sums), where=count > 0)
-        run.directions.everything().add(here, means)
-        return here
-
-    def _mean_square(self, values: Array) -> float:
-        return self._run.directions.scale * float(np.mean(values * values)) if self.size else 0.0
-
-    def _within(self, values: Array) -> float:
-        """Return the scaled variance around the means of the directions; around 0 where they are too few."""
-        span, block = self._run.directions.span, self._block
-        if not isinstance(block, CoordinateBlock | FrameBlock) or 2 * span > self.size:
-            return self._mean_square(values)
-        count = np.maximum(np.bincount(block.k, minlength=span), 1)
-        means = np.bincount(block.k, values, minlength=span) / count
-        scale = self._run.directions.scale
-        return scale * (float(np.sum((values - means[block.k]) ** 2)) / (self.size - span))
 
 
 def refresh_memory(
@@ -378,7 +276,6 @@ class AdaptiveDVR(Estimator):
         run = self.run
         if run.dx is None or self.x_old is None or not run.gamma > 0.0:
             return
-        rows = distinct(rows, run.n)
         ends = [run.probe(run.x), run.probe(self.x_old)]
         if sum(end.unknown(rows) for end in ends) + len(rows) > run.oracle.remaining:
             run.shrunk = True

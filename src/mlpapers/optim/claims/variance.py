@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from mlpapers.core.paper import Evidence, Measurement, Scale
 from mlpapers.core.validation import seed_sequence
 from mlpapers.optim._directions import VectorBlock
-from mlpapers.optim._dvr import FixedDVR, Increment, refresh_memory
+from mlpapers.optim._dvr import FixedDVR, refresh_memory
 from mlpapers.optim._estimators import Estimator
+from mlpapers.optim._increment import Increment
 from mlpapers.optim._loop import Loop, Stopping
 from mlpapers.optim._oracle import Oracle
 from mlpapers.optim._run import Run, Settings
