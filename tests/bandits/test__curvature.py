@@ -92,7 +92,7 @@ def test_one_constant_may_be_given():
 
 @pytest.mark.parametrize("policy", [InexactProximalGradient, PairwiseComparisonBandit])
 def test_other_words_and_missing_constants_are_refused(policy):
-    with pytest.raises(ValueError, match="sigma must be one of 'auto'"):
+    with pytest.raises(ValueError, match="sigma must be a number or 'auto'"):
         policy(sigma="guess").run(ConcaveFunctionEnv(), 100)
     with pytest.raises(ValueError, match="M must"):
         policy(sigma="auto", M=-1.0).run(ConcaveFunctionEnv(), 100)

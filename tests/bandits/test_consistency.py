@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mlpapers.bandits import ConcaveFunctionEnv, check_consistency
+from mlpapers.bandits import ComparisonOracleFromSimulator, ConcaveFunctionEnv, check_consistency
 
 DELTAS = [0.5, 0.2, 0.1, 0.05]
 
@@ -66,3 +66,21 @@ def test_impossible_arguments_are_refused(changes, error, match):
     arguments |= changes
     with pytest.raises(error, match=match):
         check_consistency(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "ns", "match"),
+    [(([0.2], [0.8]), [100], "pairs must hold pairs"), ([([0.2], [0.8])], 100, "ns must be a sequence")],
+)
+def test_arguments_that_are_no_lists_are_named(pairs, ns, match):
+    oracle = ConcaveFunctionEnv().reset(1000, 0).as_oracle()
+    with pytest.raises((ValueError, TypeError), match=match):
+        check_consistency(oracle, pairs, ns, 0.1)
+
+
+@pytest.mark.parametrize("answer", [None, "a", [1.0, 2.0], np.nan])
+def test_a_simulator_has_to_return_a_number(answer):
+    oracle = ComparisonOracleFromSimulator(lambda x, n: answer, 1, (0.0, 1.0))  # noqa: ARG005
+    with pytest.raises(ValueError, match="simulate must return a finite number"):
+        oracle.play([0.5], 3)
+    assert ComparisonOracleFromSimulator(lambda x, n: x, 1, (0.0, 1.0)).play([0.5], 3) == 0.5  # noqa: ARG005

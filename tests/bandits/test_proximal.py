@@ -100,6 +100,7 @@ def test_prices_of_a_network_approach_the_fluid_solution():
         ({"x0": [0.1, 0.2]}, ValueError, "x0"),
         ({"x0": 2.0}, ValueError, "x0"),
         ({"psi": 3.0}, TypeError, "psi"),
+        ({"psi": LinearKnapsack([[1.0, 1.0]], [1.0], 2.0)}, ValueError, "psi=LinearKnapsack.* is about 2"),
         ({"psi": EstimatedKnapsack(1.0)}, ValueError, "capacity_left"),
     ],
 )

@@ -54,7 +54,7 @@ def check_consistency(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         For an impossible argument, or where the oracle has too few periods left.
 
     Examples
@@ -69,6 +69,10 @@ def check_consistency(
         oracle = oracle.as_oracle()
     if not isinstance(oracle, ComparisonOracle):
         raise TypeError(f"oracle must have dim, gamma, remaining, compare and play; got {oracle!r}")
+    if not isinstance(ns, Sequence | np.ndarray):
+        raise TypeError(f"ns must be a sequence of query lengths; got {ns!r}")
+    if any(len(np.atleast_1d(np.asarray(pair))) != 2 or np.ndim(pair[0]) != 1 for pair in pairs):
+        raise ValueError(f"pairs must hold pairs (x, x_prime) of points; got {pairs!r}")
     points = [
         (check_point("pairs", x, oracle.dim), check_point("pairs", x_prime, oracle.dim))
         for x, x_prime in pairs

@@ -173,6 +173,8 @@ class NetworkRevenueEnv(BanditEnv):
             raise ValueError(f"price_lo must be below price_hi; got {low.tolist()}, {high.tolist()}")
         hints: dict[str, float] = {}
         if self.demand is None:
+            if self.a is None or self.B is None:
+                raise ValueError("a and B of a linear demand must be given, or demand; got neither")
             a, B = _vector("a", self.a, N), _matrix("B", self.B, (N, N))
             curvature = np.linalg.eigvalsh((B + B.T) * np.outer(high - low, high - low))
             if curvature[0] <= 0.0:

@@ -157,9 +157,13 @@ class ComparisonOracleFromSimulator:
 
     def _mean(self, x: Point, n: int) -> float:
         self.remaining -= n
-        reward = float(self.simulate(x, n))
+        answer = self.simulate(x, n)
+        try:
+            reward = float(np.asarray(answer, dtype=np.float64).reshape(()))
+        except (TypeError, ValueError):
+            reward = math.nan
         if not math.isfinite(reward):
-            raise ValueError(f"simulate must return a finite number; got {reward} at x={x.tolist()}, n={n}")
+            raise ValueError(f"simulate must return a finite number; got {answer!r} at x={x.tolist()}, n={n}")
         return reward
 
 

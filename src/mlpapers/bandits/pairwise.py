@@ -95,7 +95,8 @@ class PairwiseComparisonBandit(BanditPolicy):
         if self.M is not None:
             check_real("M", self.M, low=0.0, closed="neither")
         if isinstance(self.sigma, str):
-            check_choice("sigma", self.sigma, ("auto",))
+            if self.sigma != "auto":
+                raise ValueError(f"sigma must be a number or 'auto'; got {self.sigma!r}")
         elif self.sigma is not None:
             check_real("sigma", self.sigma, low=0.0, high=self.M, closed="right" if self.M else "neither")
         self._smooth(self.M or 1.0)._validate()

@@ -47,6 +47,9 @@ class LinearKnapsack:
             raise ValueError(f"c must have shape ({len(self.A)},), finite; got {self.c!r}")
         self.rho = check_real("rho", rho, low=0.0, closed="neither")
 
+    def __repr__(self) -> str:
+        return f"LinearKnapsack(A={self.A.tolist()}, c={self.c.tolist()}, rho={self.rho:g})"
+
     def __call__(self, x: ArrayLike) -> float:
         """Return psi(x)."""
         return float(self.rho * np.maximum(self.A @ np.asarray(x, dtype=np.float64) - self.c, 0.0).sum())

@@ -12,7 +12,7 @@ from mlpapers.bandits._curvature import Curvature, three_points
 from mlpapers.bandits.oracle import ComparisonResult, Point
 from mlpapers.bandits.penalty import EstimatedKnapsack, LinearKnapsack, knapsack_prox
 from mlpapers.bandits.policy import BanditPolicy, PolicyMismatchError, Session, start_point
-from mlpapers.core.validation import check_bool, check_choice, check_int, check_real
+from mlpapers.core.validation import check_bool, check_int, check_real
 
 __all__ = ["InexactProximalGradient"]
 
@@ -90,8 +90,8 @@ class InexactProximalGradient(BanditPolicy):
         return {**super().__mlpapers_example__(), "params": {"sigma": 4.0, "M": 4.0}}
 
     def _validate(self) -> None:
-        if isinstance(self.sigma, str):
-            check_choice("sigma", self.sigma, ("auto",))
+        if isinstance(self.sigma, str) and self.sigma != "auto":
+            raise ValueError(f"sigma must be a number or 'auto'; got {self.sigma!r}")
         if self.M is None and self.sigma != "auto":
             raise ValueError("M must be given unless sigma='auto'; got None")
         M = None if self.M is None else check_real("M", self.M, low=0.0, closed="neither")
@@ -124,6 +124,10 @@ class _Ascent:
         self.g = np.zeros(d)
         self.reduced = np.zeros(d)
         self.checked = np.zeros(d)
+        if isinstance(policy.psi, LinearKnapsack) and policy.psi.A.shape[1] != d:
+            raise PolicyMismatchError(
+                f"psi={policy.psi!r} is about {policy.psi.A.shape[1]} coordinates, the oracle has {d}"
+            )
         self.estimated = isinstance(policy.psi, EstimatedKnapsack)
         self.n_longest = session.horizon
         self.capacity: Array | None = None

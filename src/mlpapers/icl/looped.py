@@ -7,7 +7,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import entr
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -298,7 +297,7 @@ def _summarise(trace: LoopTrace, best: int, selection: str, errors: Array) -> Lo
     changes[1:] = (codes[1:] != codes[:-1]).sum(axis=1)
     return LoopResult(
         risks=np.array(trace.risks),
-        entropy=entr(P).sum(axis=(1, 2)) / max(1, P.shape[1]),
+        entropy=(0.0 - P * np.log(np.where(P > 0.0, P, 1.0))).sum(axis=(1, 2)) / max(1, P.shape[1]),
         label_changes=changes,
         best_loop=best,
         selection=selection,

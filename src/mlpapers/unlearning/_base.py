@@ -86,7 +86,7 @@ class FittedState(BaseEstimator, ABC):
         y : array-like of shape (n,)
         sample_weight : array-like of shape (n,), optional
             Non-negative; multiplies the weights after these are divided by their mean.
-        data_values : array-like of shape (n,) or object with ``values_``, optional
+        data_values : array-like of shape (n,) or a valuer, or its result, optional
         X_val, y_val : array-like, optional
             Validation data for `value_function`. They are kept, and are not covered by requests.
 
@@ -224,8 +224,7 @@ class FittedState(BaseEstimator, ABC):
                 "value_update='recompute' needs value_function: values given as data_values cannot be "
                 "recomputed"
             )
-        given = getattr(data_values, "values_", data_values)
-        return check_values("data_values", given, len(design)).copy()
+        return check_values("data_values", data_values, len(design)).copy()
 
     def _compute_values(self, design: Array, targets: NDArray[Any]) -> Array:
         function, built_in = find_value_function(self.value_function)

@@ -42,7 +42,7 @@ class TorchRows:
                 raise TypeError(
                     f"{name} must be a pair (X, y) or a torch Dataset; got {type(source).__name__}"
                 )
-            self._X, self._y = (_as_tensor(part, dtype) for part in source)
+            self._X, self._y = (_as_tensor(name, part, dtype) for part in source)
             if self._X.ndim == 0 or self._y.ndim == 0 or len(self._X) != len(self._y):
                 raise ValueError(
                     f"{name} must hold as many rows in X as in y; "
@@ -102,12 +102,15 @@ class RandomBatches:
         return batch
 
 
-def _as_tensor(part: Any, dtype: torch.dtype) -> torch.Tensor:
+def _as_tensor(name: str, part: Any, dtype: torch.dtype) -> torch.Tensor:
     import torch
 
     if isinstance(part, torch.Tensor):
         return part.detach()
-    tensor = torch.tensor(np.asarray(part))
+    array = np.asarray(part)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{name} must hold numbers, and labels as class numbers from 0; got {array.dtype}")
+    tensor = torch.tensor(array)
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from mlpapers.core._axes import new_axes
@@ -244,9 +244,9 @@ class GradientAscentUnlearner(BaseEstimator):
             Rows to forget.
         retain : as `forget`, optional
             Rows, or a sample of them, that the model should still fit.
-        forget_values : array-like of shape (k,) or object with ``values_``, optional
+        forget_values : array-like of shape (k,) or a valuer, or its result, optional
             Data values of the forget rows. Default: equal multipliers.
-        retain_values : array-like of shape (m,) or object with ``values_``, optional
+        retain_values : array-like of shape (m,) or a valuer, or its result, optional
             Data values of the retain rows. Default: equal weights.
         callback : callable, optional
             ``callback(record)`` after each round, with a dict of that round's history and "model"; a true
@@ -299,8 +299,7 @@ class GradientAscentUnlearner(BaseEstimator):
     def _weights(self, name: str, values: Any, n: int, floor: float, direction: str) -> Array:
         if values is None:
             return np.ones(n)
-        given: ArrayLike = getattr(values, "values_", values)
-        return value_weights(check_values(name, given, n), self.weighting, floor=floor, direction=direction)
+        return value_weights(check_values(name, values, n), self.weighting, floor=floor, direction=direction)
 
     def _check_parameters(self) -> None:
         check_module("model", self.model)

@@ -88,7 +88,8 @@ class DVWUClassifier(ClassifierMixin, Unlearning):
     max_iter : int, default=100
     log_path, state_path : path or None, default=None
         A :class:`DeletionLog` to write, and a file that holds the state after every change. Those of another
-        model are refused by ``fit``; a clone is another model.
+        model are refused by ``fit``; a clone is another model, so cross-validate
+        ``clone(model).set_params(log_path=None, state_path=None)``.
     random_state : int, RandomState, Generator or None, default=None
         Seed of the noise: as secret as the noise itself.
     n_jobs : int or None, default=None

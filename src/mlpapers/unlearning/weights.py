@@ -3,6 +3,7 @@ r"""From data values to weights of mean one."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -94,9 +95,17 @@ def value_weights(
     return raw / raw.mean()
 
 
-def check_values(name: str, values: ArrayLike, n: int | None = None) -> NDArray[np.float64]:
-    """Return `values` as a finite float64 vector (of length `n` where given)."""
-    v = np.asarray(values, dtype=np.float64)
+def check_values(name: str, values: Any, n: int | None = None) -> NDArray[np.float64]:
+    """Return values, also those of a valuer or its result, as a finite vector (of length `n` where given)."""
+    for attribute in ("values_", "values"):
+        inner = getattr(values, attribute, None)
+        if inner is not None and not callable(inner):
+            values = inner
+            break
+    try:
+        v = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must hold numbers, one per row; got {type(values).__name__}") from error
     if v.ndim != 1 or v.size == 0 or (n is not None and v.shape[0] != n):
         expected = "(n,) with n >= 1" if n is None else f"({n},), one value per row"
         raise ValueError(f"{name} must have shape {expected}; got {v.shape}")
