@@ -98,7 +98,7 @@ errors = {"PyTorch float32": module(*inputs).detach().numpy()}
 if kernel is not None:
     ours = kernel.load()()
     ours.load_state_dict(module.state_dict())
-    errors["C++"] = ours(*inputs).numpy()
+    errors["C++"] = ours(*inputs).detach().numpy()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         model = emulated(cuda.code, Path(folder))()
         model.load_state_dict(module.state_dict())

@@ -98,6 +98,11 @@ def test_given_multipliers_need_no_validation(data):
     assert model.multipliers_.tolist() == lam
     assert model.candidates_.empty
     assert len(model.sample_weight_) == len(y)
+    assert model.sample_weight_.mean() == pytest.approx(1.0, rel=1e-5)
+    repeated = InProcessingFairClassifier(multipliers=lam, variant="distilled", random_state=0)
+    repeated.fit(X, y, np.full(len(y), 7.0), sensitive_features=sensitive)
+    # What is next to no weight is raised to a millionth of the mean.
+    assert repeated.sample_weight_.sum() == pytest.approx(7.0 * len(y), rel=1e-5)
     post = BayesFairClassifier(multipliers=lam, random_state=0).fit(X, y, sensitive_features=sensitive)
     # The learner is linear, the rule nearly so.
     assert np.mean(model.predict(X) == post.predict(X)) > 0.85

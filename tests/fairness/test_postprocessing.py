@@ -305,6 +305,59 @@ def test_models_fitted_elsewhere(data, joint):
         BayesFairClassifier(LogisticRegression(), prefit=True).fit(X, y, sensitive_features=sensitive)
 
 
+@pytest.mark.parametrize("joint", ["factorized", "group_first", "aware"])
+@pytest.mark.parametrize("names", [("no", "yes"), (5, 6), (True, False)], ids=str)
+def test_models_fitted_elsewhere_know_the_labels_by_name(data, joint, names):
+    X, y, sensitive = data
+    codes = make_groups(sensitive).codes
+    named = np.array(names)[y]
+    options = {"joint": "factorized" if joint == "aware" else joint, "attribute_aware": joint == "aware"}
+    cells = {"factorized": 2, "group_first": 1, "aware": 0}[joint]
+    options["group_estimator"] = tuple(LogisticRegression().fit(X, codes) for _ in range(cells)) or None
+    codes_of_labels = (named == max(names)).astype(int)
+    fitted = [
+        BayesFairClassifier(LogisticRegression().fit(X, labels), prefit=True, **options).fit(
+            X, labels, sensitive_features=sensitive
+        )
+        for labels in (named, codes_of_labels)
+    ]
+    np.testing.assert_array_equal(fitted[0].oof_joint_, fitted[1].oof_joint_)
+    by_name, by_code = (model.predict(X, sensitive_features=sensitive) for model in fitted)
+    np.testing.assert_array_equal(by_name == max(names), by_code == 1)
+    with pytest.raises(ValueError, match=r"^estimator must predict the classes of y"):
+        BayesFairClassifier(LogisticRegression().fit(X, codes_of_labels + 2), prefit=True, **options).fit(
+            X, named, sensitive_features=sensitive
+        )
+
+
+def test_models_fitted_elsewhere_have_to_know_every_cell(data):
+    X, y, sensitive = data
+    codes = make_groups(sensitive).codes
+    label = LogisticRegression().fit(X, y)
+    pairs = 2 * codes + y
+    three = codes < 3
+    for wrong in (
+        label,
+        LogisticRegression().fit(X[three], pairs[three]),
+        LogisticRegression().fit(X, pairs + 1),
+        LogisticRegression().fit(X, pairs.astype(str)),
+    ):
+        with pytest.raises(ValueError, match=r"^estimator must predict 2 \* cell \+ label, .* from 0 to 7"):
+            BayesFairClassifier(wrong, prefit=True).fit(X, y, sensitive_features=sensitive)
+    part = LogisticRegression().fit(X[three], codes[three])
+    whole = LogisticRegression().fit(X, codes)
+    for joint, wrong in [("group_first", (part,)), ("factorized", (part, part))]:
+        with pytest.raises(ValueError, match=r"^group_estimator must predict the cell, .* all 4 cells"):
+            BayesFairClassifier(label, group_estimator=wrong, prefit=True, joint=joint).fit(
+                X, y, sensitive_features=sensitive
+            )
+    # With one label a cell may be missing.
+    model = BayesFairClassifier(label, group_estimator=(part, whole), prefit=True, joint="factorized")
+    joint = model.fit(X, y, sensitive_features=sensitive).oof_joint_
+    assert not joint[:, 3, 0].any()
+    assert joint[:, 3, 1].all()
+
+
 def test_correction_moves_the_bounds_towards_the_labels(data):
     X, y, sensitive = data
     tree = DecisionTreeClassifier(max_depth=2, random_state=0)  # biased posteriors

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlpapers.fairness import linear_constraints, make_gaussian_groups, solve_fair_lp
+from mlpapers.fairness import linear_constraints, make_gaussian_groups, solve_fair_lp, solver
+from mlpapers.fairness._crossover import crossover
 from mlpapers.testing import check_result
 
 NOTIONS = (
@@ -169,6 +170,46 @@ def test_many_rows_and_rare_groups():
     rows = linear_constraints(joint, np.eye(30), tolerance=0.01)
     result = solve_fair_lp(joint[:, :, 1].sum(axis=1) - 0.5, rows.A, rows.b)
     assert result.status == "optimal"
+
+
+def many_rows(n):
+    rng = np.random.default_rng(1)
+    cells = np.arange(243)
+    digits = (cells[:, None] // 3 ** np.arange(5)) % 3
+    joint = rng.dirichlet(np.full(486, 0.02), size=n).reshape(n, 243, 2)
+    # One digit each, then two together: 15 + 90 groups, and the cells.
+    single = [digits[:, j] == k for j in range(5) for k in range(3)]
+    pairs = [a & b for a, b in itertools.combinations(single, 2) if (a & b).any()]
+    membership = np.stack([*single, *pairs, *np.eye(243, dtype=bool)], axis=1).astype(float)
+    return joint[:, :, 1].sum(axis=1) - 0.5, linear_constraints(joint, membership, tolerance=0.3)
+
+
+def test_few_samples_for_many_rows_are_sifted():
+    score, rows = many_rows(300)
+    assert len(rows.b) == 2 * (15 + 90 + 243)
+    auto, sifted, ipm, highs = (
+        solve_fair_lp(score, rows.A, rows.b, method=method) for method in ("auto", "sifting", "ipm", "highs")
+    )
+    np.testing.assert_array_equal(auto.multipliers, sifted.multipliers)
+    for other in (ipm, highs):
+        assert other.status == auto.status == "optimal"
+        assert auto.primal == pytest.approx(other.primal, abs=1e-8)
+    # Few rows are not.
+    score, rows = gaussian_program(300)
+    auto, ipm = (solve_fair_lp(score, rows.A, rows.b, method=method) for method in ("auto", "ipm"))
+    np.testing.assert_array_equal(auto.multipliers, ipm.multipliers)
+
+
+def test_where_sifting_stalls_the_interior_point_takes_over(monkeypatch):
+    score, rows = many_rows(200)
+
+    def wrong_from_nothing(*arguments, start=None, **options):
+        vertex = crossover(*arguments, start=start, **options)
+        return vertex if start is not None else vertex._replace(multipliers=vertex.multipliers + 1.0)
+
+    monkeypatch.setattr(solver, "crossover", wrong_from_nothing)
+    assert solve_fair_lp(score, rows.A, rows.b, method="sifting").status == "stalled"
+    assert solve_fair_lp(score, rows.A, rows.b).status == "optimal"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from kernel_support import HEAD
 from sklearn.base import clone
 
@@ -110,6 +111,43 @@ def test_save_and_load(generated):
         KernelResult.load(folder / "kernel.py")
     bars = result.plot()
     assert [bar.get_height() for bar in bars.patches] == pytest.approx([result.eager_ms, result.kernel_ms])
+
+
+class Normed(torch.nn.Module):
+    """Buffers that are kept and buffers that are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(5)
+        self.register_buffer("shift", torch.arange(5.0), persistent=False)
+
+    def forward(self, x):
+        return self.norm(x) + self.shift
+
+
+@needs_compiler
+def test_a_module_in_memory(tmp_path):
+    module = Normed()
+    with torch.no_grad():
+        module.norm.weight.uniform_(1, 2)
+        module(torch.randn(9, 5))
+    task = Task.from_module(module, lambda: [torch.randn(6, 5)])
+    agent = KernelAgent(dsl="cpp", search="none", time_budget=1e-6, n_correct=2, store=":memory:")
+    result = agent.generate(task)
+    assert result.success, result
+    x = torch.randn(7, 5)
+    with torch.no_grad():
+        ours = result.kernel.load()()
+        assert np.allclose(ours(x), module(x), atol=1e-5)
+    assert ours.norm.num_batches_tracked == module.norm.num_batches_tracked == 2
+    back = KernelResult.load(result.save(tmp_path / "whole"))
+    assert back.kernel == result.kernel
+    assert str(back) == str(result)
+    # The file has no weights: no answer is better than one of other weights.
+    assert back.kernel.load()()(x).isnan().all()
+    with pytest.raises(TaskError, match="from_module"):
+        agent.generate(back.kernel.task)
+    assert "load_state_dict" in result.save(tmp_path / "kernel.py").read_text().partition("import")[0]
 
 
 KILLED = """

@@ -1,7 +1,11 @@
 """The commands: exit status, output, files; the work itself is tested elsewhere."""
 
+import errno
 import json
 import math
+import os
+import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +16,11 @@ from mlpapers.cli import app
 from mlpapers.core.requirements import missing_requirement
 from mlpapers.kernels import BenchmarkResult, KernelResult, commands, doctor
 from mlpapers.kernels.agents.messages import from_json
+from mlpapers.kernels.agents.rules import Verifier
+from mlpapers.kernels.backends import CPUBackend
 from mlpapers.kernels.dsl import get_dsl
+from mlpapers.kernels.store import Store
+from mlpapers.kernels.verify import _room
 
 needs_compiler = pytest.mark.skipif(bool(missing_requirement("cxx")), reason="needs a C++ compiler")
 
@@ -83,7 +91,10 @@ def test_wrong_usage(folder):
     assert "search" in run("generate", task, "--search", "luck", status=2).output
     assert "fortran" in run("generate", task, "--dsl", "fortran", status=2).output
     run("generate", folder / "missing.py", status=2)
+    Store(folder / "s").close()
     assert "no run" in run("resume", "nothing", "--store", folder / "s", status=2).output
+    assert f"no file {folder / 'none'}" in run("resume", "x", "--store", folder / "none", status=2).output
+    assert not (folder / "none").exists()
     assert "not a saved result" in run("tune", task, status=2).output
     assert "level1" in run("bench", "--path", folder, status=2).output
     (folder / "no_model.py").write_text("x = 1")
@@ -194,6 +205,102 @@ def test_bench(folder):
     assert row["ok"]
     table = BenchmarkResult.load(folder / "bench").table
     assert table.loc[0, "speedup"] == pytest.approx(row["speedup"])
+
+
+def test_files_that_are_no_text(folder):
+    binary = folder / "binary.py"
+    binary.write_bytes(b"\xff\x00class Model: pass")
+    for arguments in (
+        ("generate", binary),
+        ("verify", folder / "task.py", binary),
+        ("migrate", folder / "task.py", "--to", "cuda", "--kernel", binary),
+    ):
+        assert f"{binary} is no text" in run(*arguments, status=2).output
+
+
+@pytest.mark.parametrize("ids", ["x", "", "-1", "1,,2", "1.5"])
+def test_numbers_of_problems(ids):
+    assert "19,23" in run("bench", "--ids", ids, status=2).output
+
+
+def test_problems_that_there_are_not():
+    assert "0 to" in run("bench", "--ids", "0,1000", status=2).output
+
+
+def test_a_store_that_is_none_is_named(folder):
+    (folder / "no_store").write_text("text " * 100)
+    for store in (folder / "no_store", folder):
+        asked = run("resume", "x", "--store", store, status=3).output
+        assert asked.startswith(f"Error: the store of runs {store}: ")
+        assert len(asked.splitlines()) == 1
+
+
+def test_a_migrated_source_is_written_whole_or_not_at_all(folder, monkeypatch):
+    out = folder / "whole.py"
+    out.write_text("before")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("mlpapers.core._files.os.fsync", full)
+    failed = run("migrate", folder / "task.py", "--to", "cuda", "-o", out, status=3)
+    assert f"Error: {out}: No space left" in failed.output
+    assert out.read_text() == "before"
+    assert not list(folder.glob("*.part")) + list(folder.glob(".*.part"))
+
+
+def test_a_benchmark_that_ends_early_says_what_is_kept(folder, monkeypatch):
+    monkeypatch.setattr("mlpapers.kernels.bench.evaluate", _interrupt)
+    stopped = run("bench", "--ids", "0", "--store", folder / "b.sqlite", status=130).output
+    assert stopped == (
+        "What was verified is kept: the same command does not verify it again.\nInterrupted.\n"
+    )
+
+
+@needs_compiler
+@pytest.mark.parametrize("command", ["generate", "tune"])
+def test_an_interrupted_run_says_how_to_go_on(command, folder, monkeypatch):
+    store = folder / f"{command}.sqlite"
+    options = ("--time-budget", "0.001", "--store", store)
+    given = folder / "task.py"
+    if command == "tune":
+        given = folder / "given"
+        run("generate", folder / "task.py", "--search", "none", *options, "-o", given)
+    with monkeypatch.context() as patch:
+        patch.setattr(Verifier, "run", _interrupt)
+        stopped = run(command, given, *options, status=130).output
+    found = re.fullmatch(
+        r"The run is kept: mlpapers kernels resume (\w+) --store (.+)\nInterrupted.\n", stopped
+    )
+    assert found[2] == str(store)
+    assert json.loads(run("resume", found[1], "--store", store, "--json").stdout)["success"]
+
+
+def _interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("place", ["file", "unwritable", "full"])
+def test_doctor_says_that_kernels_cannot_be_kept(place, folder, monkeypatch):
+    cache = folder / place
+    if place == "file":
+        cache.write_text("")
+    elif place == "unwritable":
+        cache.mkdir()
+        monkeypatch.setattr(sys.modules["mlpapers.kernels.doctor"], "check_writable", _refuse)
+    else:
+        cache.mkdir()
+        monkeypatch.setattr(_room, "_LEAST_ROOM", math.inf)
+    monkeypatch.setenv("MLPAPERS_KERNEL_CACHE", str(cache))
+    monkeypatch.setattr(CPUBackend, "hardware", lambda _: _refuse(cache))
+    table = {row["what"]: row for row in json.loads(run("doctor", "--json").stdout)}
+    assert not table["kernel cache"]["ok"]
+    assert str(cache) in table["kernel cache"]["detail"]
+    assert table["backend cpu"]["detail"].startswith("not measured: ")
+
+
+def _refuse(path):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def test_doctor():

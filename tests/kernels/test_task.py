@@ -1,9 +1,11 @@
 """Tasks: constants and their overrides, construction, refusals."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from mlpapers.kernels.task import Task, TaskError
+from mlpapers.kernels.task import LiveModule, Task, TaskError
 
 SOURCE = """
 import torch
@@ -99,6 +101,31 @@ def test_tasks_from_modules_in_memory():
         Task.from_module(3, list)
     with pytest.raises(KeyError):
         task.with_overrides(rows=1)
+
+
+def test_a_task_that_was_read_back_has_no_module():
+    kept = Task.from_module(torch.nn.Linear(3, 2), lambda: [torch.ones(1, 3)])
+    task = replace(kept, live=LiveModule())
+    assert task == kept
+    for use in (task.build, task.draw_inputs, task.init_inputs, lambda: task.instance):
+        with pytest.raises(TaskError, match="from_module"):
+            use()
+
+
+def test_only_an_instance_is_the_module_of_a_task():
+    module = torch.nn.Linear(3, 2)
+    assert Task.from_module(module, list).instance is module
+    assert Task.from_module(torch.nn.Linear, list, lambda: [3, 2]).instance is None
+    assert Task.from_source(SOURCE).instance is None
+    before = Task.from_module(module, list).fingerprint
+    module.register_buffer("shift", torch.ones(2), persistent=False)
+    assert Task.from_module(module, list).fingerprint != before
+    # torch copies no tensor that has a history.
+    module.held = torch.ones(2, requires_grad=True) * 2
+    with pytest.raises(TaskError, match="copying the module"):
+        Task.from_module(module, list).build()
+    with pytest.raises(TaskError, match="cannot be copied"):
+        _ = Task.from_module(module, list).nondeterministic
 
 
 def test_dropout_makes_a_task_nondeterministic():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from sklearn.exceptions import ConvergenceWarning
 
 from mlpapers.optim import (
     FrankWolfeZO,
@@ -27,6 +28,17 @@ from mlpapers.testing import check_result
 def problem():
     A, y, _ = make_outlier_classification(400, 6, random_state=0)
     return LinearFiniteSum(A, y, "huber"), L1Ball(2.0)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "smooth_hinge"])
+def test_labels_that_are_no_signs_are_refused(loss):
+    A = np.eye(3)
+    with pytest.raises(ValueError, match=r"y must be -1 or 1 for loss=.*; got 0; y in \{0, 1\}"):
+        LinearFiniteSum(A, [0, 1, 1], loss)
+    with pytest.raises(ValueError, match=r"y must be -1 or 1 for loss=.*; got 2$"):
+        LinearFiniteSum(A, [-1, 1, 2], loss)
+    assert LinearFiniteSum(A, [-1, 1, 1], loss).mean(np.zeros(3)) > 0.0
+    assert LinearFiniteSum(A, [0, 1, 2], "squared").mean(np.zeros(3)) == pytest.approx(2.5 / 3.0)
 
 
 def true_gap(total, C, x):
@@ -118,6 +130,35 @@ def test_attacks_fool_stay_in_budget_and_in_range(victim, space, loss):
     assert result.images.min() >= 0.0
     assert result.images.max() <= 1.0
     check_result(result)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "fd"),
+    [("estimate", "forward"), ("none", "forward"), ("full", "forward"), ("full", "central")],
+)
+def test_no_more_images_are_shown_than_allowed(victim, certificate, fd):
+    logits, images, y = victim
+    shown = []
+
+    def counted(batch):
+        shown.append(len(batch))
+        return logits(batch)
+
+    limit = 5001
+    result = universal_attack(
+        counted, images, y, eps=0.3, max_queries=limit, certificate=certificate, fd=fd, random_state=0
+    )
+    assert sum(shown) == result.n_queries + result.n_queries_final <= limit
+    # What is kept back is shown: the method stops because its share is spent, short of one batch.
+    assert sum(shown) > 0.9 * limit
+    assert (result.fun is None) == (certificate == "none")
+    assert (result.gap is None) == (certificate != "full")
+
+
+def test_a_budget_for_the_report_alone_is_refused(victim):
+    logits, images, y = victim
+    with pytest.raises(ValueError, match="max_queries"):
+        universal_attack(logits, images, y, eps=0.3, max_queries=2 * len(y))
 
 
 def test_attacks_can_aim_and_use_other_balls(victim):
@@ -236,6 +277,32 @@ def test_weights_count_like_repeated_rows_in_any_order(kind):
     np.testing.assert_array_equal(weighted.intercept_, repeated.intercept_)
 
 
+@pytest.mark.parametrize("kind", [SparseLogisticRegressionFW, RobustClassifierFW, RobustRegressorFW])
+def test_where_zero_is_does_not_matter(kind):
+    rng = np.random.default_rng(0)
+    # Multiples of 2^-20: shifting them by 1024 is exact, and so are the sums of 128 of them.
+    X = np.round(rng.normal(size=(128, 3)) * 2.0**20) / 2.0**20
+    y = X @ [1.0, -1.0, 0.5]
+    shift = 1024.0
+    if kind is not RobustRegressorFW:
+        y, shift = np.where(y > 0.0, 1, 0), 0
+    y = np.round(y * 2**20) / 2**20
+    here = kind(radius=2.0, random_state=0).fit(X, y)
+    there = kind(radius=2.0, random_state=0).fit(X + 1024.0, y + shift)
+    np.testing.assert_array_equal(there.coef_, here.coef_)
+    np.testing.assert_allclose(there.predict(X + 1024.0), here.predict(X) + shift, atol=1e-9)
+
+
+def test_a_width_far_below_the_residuals_is_said():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    y = 500.0 + 100.0 * (X @ [1.0, -2.0, 0.5]) + rng.normal(size=200)
+    with pytest.warns(ConvergenceWarning, match="raise sigma"):
+        RobustRegressorFW(radius=10.0, random_state=0).fit(X, y)
+    wide = RobustRegressorFW(radius=400.0, sigma=100.0, random_state=0).fit(X, y)
+    assert wide.score(X, y) > 0.99
+
+
 def test_asking_and_telling_is_the_same_run(problem):
     total, C = problem
     common = {"max_queries": 5000, "random_state": 3}
@@ -249,6 +316,17 @@ def test_asking_and_telling_is_the_same_run(problem):
     np.testing.assert_allclose(run.result.x, direct.x, atol=1e-4)
     with pytest.raises(RuntimeError, match="ended"):
         run.ask()
+
+
+def test_asking_ends_at_the_cap():
+    run = FrankWolfeZO(L1Ball(1.0), 50, 2, max_queries=300, random_state=0)
+    asked = 0
+    while not run.done:
+        X, idx = run.ask()
+        asked += len(idx)
+        run.tell(((X - 0.2) ** 2).sum(axis=1))
+    assert asked == run.result.n_queries <= 300
+    assert run.result.fun is None
 
 
 def test_asking_can_be_closed_and_bad_answers_are_refused():

@@ -251,6 +251,24 @@ def test_ties_and_signs_are_as_documented():
     assert L2Ball(1.0).lmo(np.full(2, 1e-200)) == pytest.approx(-np.full(2, np.sqrt(0.5)))
 
 
+@settings(max_examples=100, deadline=None)
+@given(m=st.integers(1, 4), d=st.integers(1, 8), seed=st.integers(0, 10**6))
+def test_the_vertex_of_the_l1_ball_has_the_lowest_index_of_the_largest_cost(m, d, seed):
+    # Few different values: ties are the rule, also between signs.
+    g = np.random.default_rng(seed).integers(-2, 3, (m, d)).astype(float)
+    expected = np.zeros((m, d))
+    k = np.abs(g).argmax(axis=1)
+    expected[np.arange(m), k] = np.where(g[np.arange(m), k] < 0.0, 3.0, -3.0)
+    np.testing.assert_array_equal(L1Ball(3.0).lmo(g), expected)
+
+
+def test_costs_may_be_so_large_that_their_sum_is_not_finite():
+    assert L1Ball(1.0).lmo(np.array([1e308, -1.5e308, 1e308])).tolist() == [0.0, 1.0, 0.0]
+    for bad in ([np.inf, -np.inf], [np.nan, 0.0], [np.inf, 1.0]):
+        with pytest.raises(ValueError, match="g must be finite"):
+            L1Ball(1.0).lmo(np.array(bad))
+
+
 def test_best_vertices_of_the_l1_ball_are_sorted():
     g = np.array([1.0, -3.0, 0.5])
     vertices = L1Ball(2.0).vertices_of(g, 6)

@@ -160,7 +160,7 @@ def test_steps_touch_as_much_whatever_the_dimension():
 def test_whole_points_are_made_only_where_someone_looks(quadratic):
     run, estimator, step = lean_run(100)
     stopping = Stopping(5, None, False, None, None, 1.05, None, 0)
-    loop = Loop(run, estimator, step, stopping, keep_best=False, fingerprint="")
+    loop = Loop(run, estimator, step, stopping, keep_best=False, fingerprint={})
     loop.execute()
     assert L1Ball(1.0).contains(loop.result_point(), 1e-12)
     # A tolerance looks at the points themselves: the general path takes over and stops.

@@ -299,6 +299,81 @@ def test_tangent_queries_stay_in_flat_sets(C, d):
         minimize_fw_zo(total, None, C, query_domain="feasible", max_queries=1000)
 
 
+def _outside(C, method, query_domain, **settings):
+    """Return by how much the farthest query leaves C."""
+    rng = np.random.default_rng(1)
+    A, b = rng.normal(size=(20, 6)), rng.normal(size=20)
+    worst = []
+
+    def values(X, idx):
+        worst.append(float(C._violation(np.ascontiguousarray(X)).max()))
+        return 0.5 * (np.einsum("md,md->m", A[idx], X) - b[idx]) ** 2
+
+    result = minimize_fw_zo(
+        FiniteSum(values, 20, 6),
+        None,
+        C,
+        method=method,
+        query_domain=query_domain,
+        max_queries=2000,
+        certificate="full",
+        random_state=0,
+        **settings,
+    )
+    return max(worst), result
+
+
+@pytest.mark.parametrize("mu", ["auto", 0.05])
+@pytest.mark.parametrize("method", GRADIENT_FREE)
+def test_no_method_leaves_the_set(method, mu):
+    # Far from 0 the radius of "auto" grows with the point; the certificate's queries count too.
+    for C, domain in ((L1Ball(30.0), "feasible"), (Simplex(30.0), "tangent")):
+        assert _outside(C, method, domain, mu=mu)[0] <= 1e-13 * 30.0
+
+
+@pytest.mark.parametrize(
+    "options", [{"variant": name} for name in ("kwsa", "rdsa", "cooge", "unige")], ids=lambda o: o["variant"]
+)
+def test_no_variant_leaves_the_set(options):
+    method = "sgffw" if options["variant"] in ("kwsa", "rdsa") else "acc_szofw"
+    for C, domain in ((L1Ball(1.0), "feasible"), (Simplex(), "tangent")):
+        assert _outside(C, method, domain, mu=0.02, options=options)[0] <= 1e-13
+
+
+def test_bounded_directions_estimate_the_same_gradient():
+    a = np.array([1.0, -2.0, 0.5, 3.0])
+    total = FiniteSum(lambda X, _idx: X @ a, 1, 4, dtype=np.float64)
+    vs = []
+    for C, domain, seen in (
+        (L1Ball(1.0), "feasible", a),
+        (Simplex(), "tangent", a - a.mean()),
+    ):
+        minimize_fw_zo(
+            total,
+            None,
+            C,
+            method="zscg",
+            batch_size=20_000,
+            max_iter=1,
+            query_domain=domain,
+            random_state=0,
+            callback=lambda state: vs.append(state.v),
+        )
+        # Each component is a mean of 20000 terms span <a, u> u_k, whose second moment is below span |a|^2.
+        band = 5.0 * np.sqrt(4.0 * (a @ a) / 20_000)
+        np.testing.assert_allclose(vs[-1], seen, atol=band)
+
+
+def test_radii_that_do_not_fit_into_the_set_are_refused_or_shortened():
+    with pytest.raises(ValueError, match=r"mu must be at most 0\.408248"):
+        _outside(L1Ball(1.0), "dvr", "feasible", mu=0.5)
+    # "auto" is 1.5e-8 here, more than the inradius.
+    outside, _ = _outside(L1Ball(2e-8), "dvr", "feasible")
+    assert outside <= 1e-20
+    with pytest.raises(ValueError, match=r"query_domain must be .free.*too few digits"):
+        _outside(L1Ball(1e-12), "dvr", "feasible")
+
+
 def test_matrix_problems_run(quadratic):
     result = minimize_fw_zo(quadratic, None, NuclearNormBall((2, 3), 1.0), max_queries=8000, random_state=0)
     assert NuclearNormBall((2, 3), 1.0).contains(result.x, 1e-9)
@@ -393,6 +468,33 @@ def test_bad_values_are_raised_or_skipped(quadratic):
     assert result.n_bad > 0
     best = quadratic.mean(optimum(quadratic, L2Ball(1.0), 500))
     assert quadratic.mean(result.x) - best <= 0.05
+
+
+@pytest.mark.parametrize("method", GRADIENT_FREE)
+@pytest.mark.parametrize("options", [{}, {"tol": 1e-3}, {"tol": 1e-3, "certificate": "full"}], ids=str)
+def test_an_objective_that_is_finite_nowhere_is_no_success(method, options):
+    total = FiniteSum(lambda _X, idx: np.full(len(idx), np.nan), 4, 3, dtype=np.float64)
+    common = {"method": method, "max_queries": 400, "random_state": 0, **options}
+    result = minimize_fw_zo(total, None, L1Ball(), options={"on_nan": "skip"}, **common)
+    assert not result.success
+    assert result.status == 2
+    assert "no difference of the objective was finite" in result.message
+    assert result.n_bad > 0
+    assert result.gap is None or np.isnan(result.gap)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        minimize_fw_zo(total, None, L1Ball(), **common)
+
+
+def test_a_start_that_alone_is_finite_is_no_success():
+    result = minimize_fw_zo(
+        lambda x: 0.0 if not x.any() else np.nan,
+        np.zeros(3),
+        L1Ball(),
+        max_queries=100,
+        random_state=0,
+        options={"on_nan": "skip"},
+    )
+    assert not result.success
 
 
 def test_plain_callables_have_one_function():

@@ -10,6 +10,7 @@ from brute_game import random_game
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import beta as beta_function
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge
 from sklearn.naive_bayes import GaussianNB
 
@@ -200,5 +201,13 @@ def test_totals_by_owner():
         aggregate_values(values, owners[:3])
     with pytest.raises(ValueError, match="owners must not hold missing labels"):
         aggregate_values(values, [None, "y", "x", "z"])
-    with pytest.raises(ValueError, match="values must have shape"):
+    with pytest.raises(ValueError, match="values must be 1-D"):
         aggregate_values(np.eye(2), [0, 1])
+    # A missing value is not a value of 0.
+    for value in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="values must be finite"):
+            aggregate_values([1.0, value], ["x", "y"])
+    with pytest.raises(NotFittedError):
+        aggregate_values(KNNShapley(), sellers)
+    with pytest.raises(ValueError, match="values must be numbers"):
+        aggregate_values(["a", "b"], ["x", "y"])

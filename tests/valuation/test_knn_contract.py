@@ -6,10 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression
 
+from mlpapers.valuation.asymmetric import AsymmetricShapley
+from mlpapers.valuation.baselines import LeaveOneOut
 from mlpapers.valuation.knn import KNNShapley, knn_loo
+from mlpapers.valuation.market import DataMarket
 from mlpapers.valuation.result import ValuationResult
+from mlpapers.valuation.ustatistic import UStatisticShapley
+from mlpapers.valuation.utility import Utility
 
 
 @pytest.fixture
@@ -146,7 +152,7 @@ def test_arrivals_out_of_range_are_named(data):
         lambda y: np.array(["no", "yes", "maybe"], dtype=object)[y],
         lambda y: pd.Series(y).map({0: "no", 1: "yes", 2: "maybe"}).astype("category"),
         lambda y: pd.Series([(k, "tuple") for k in y]),
-        lambda y: y.astype(float) / 7,
+        lambda y: y.astype(float) * 7,
         lambda y: y.astype(np.uint8),
     ],
 )
@@ -156,6 +162,96 @@ def test_labels_may_be_anything_hashable(data, rename):
         expected = KNNShapley(3, **options).fit(*data).values_
         renamed = KNNShapley(3, **options).fit(X, rename(y), X_val, rename(y_val)).values_
         assert np.array_equal(renamed, expected)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, lambda y: y.astype(object)], ids=["float", "object"])
+def test_real_valued_targets_are_no_labels(data, convert):
+    X, y, X_val, y_val = data
+    real, real_val = convert(y + 0.25), convert(y_val + 0.25)
+    for name, arguments in [("y", (X, real, X_val, y_val)), ("y_val", (X, y, X_val, real_val))]:
+        message = rf"^{name} must hold class labels; got real numbers such as \d\.25"
+        with pytest.raises(ValueError, match=message + "; set task='regression'"):
+            KNNShapley().fit(*arguments)
+        with pytest.raises(ValueError, match=message + "; LeaveOneOut"):
+            knn_loo(*arguments)
+        with pytest.raises(ValueError, match=message + "; give a regressor"):
+            UStatisticShapley(subset_size=5, n_subsets=20).fit(*arguments)
+        with pytest.raises(ValueError, match=message + "; give a regressor"):
+            Utility(LogisticRegression(), *arguments)
+        # The valuers without a task choose the regression by either.
+        expected = KNNShapley(task="regression").fit(*arguments)
+        for valuer in (AsymmetricShapley(), LeaveOneOut()):
+            assert valuer.fit(*arguments).total_utility_ == pytest.approx(expected.total_utility_, abs=1e-12)
+    with pytest.raises(ValueError, match="y must hold class labels"):
+        KNNShapley().fit(X, real)
+    fitted = KNNShapley().fit(*data)
+    with pytest.raises(ValueError, match=r"^y must hold class labels"):
+        fitted.partial_fit(X, real)
+    with pytest.raises(ValueError, match=r"^y_new must hold class labels"):
+        fitted.predict_value(X, real)
+    with pytest.raises(ValueError, match=r"^y must hold class labels"):
+        DataMarket(X_val, y_val).offer(X, real, "Ann")
+    with pytest.raises(ValueError, match=r"^y_val must hold class labels"):
+        DataMarket(X_val, real_val)
+
+
+@pytest.mark.parametrize(
+    "valuer", [KNNShapley(), AsymmetricShapley(), LeaveOneOut()], ids=lambda v: type(v).__name__
+)
+@pytest.mark.parametrize("shift", [0.0, 0.25])
+def test_a_column_of_labels_is_flattened(data, valuer, shift):
+    X, y, X_val, y_val = data
+    if isinstance(valuer, KNNShapley):
+        valuer = KNNShapley(task="regression" if shift else "classification")
+    expected = valuer.fit(X, y + shift, X_val, y_val).values_
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        values = valuer.fit(X, pd.DataFrame({"y": y + shift}), X_val, y_val).values_
+    np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize(
+    ("before", "change"),
+    [
+        ({}, {"n_neighbors": 3}),
+        ({}, {"n_neighbors": 8}),
+        ({}, {"metric": "cosine"}),
+        ({}, {"task": "regression"}),
+        ({}, {"denominator": "min"}),
+        ({}, {"ties": "later_group"}),
+        ({"denominator": "min"}, {"empty_value": 0.25}),
+        ({"denominator": "min", "empty_value": 0.25}, {"empty_value": None}),
+    ],
+    ids=lambda options: "-".join(f"{name}={value}" for name, value in options.items()) or "default",
+)
+def test_batches_are_valued_by_the_game_of_the_first_fit(data, before, change):
+    X, y, X_val, y_val = data
+    valuer = KNNShapley(**before).partial_fit(X[:12], y[:12], X_val, y_val).set_params(**change)
+    for method in (valuer.partial_fit, valuer.predict_value):
+        with pytest.raises(ValueError, match=f"^{next(iter(change))} must be what it was in the first fit"):
+            method(X[12:], y[12:])
+    valuer.set_params(**{name: getattr(KNNShapley(**before), name) for name in change}, n_jobs=2)
+    streamed = valuer.partial_fit(X[12:], y[12:])
+    whole = KNNShapley(**before).fit(*data, groups=np.arange(20) // 12)
+    np.testing.assert_allclose(streamed.values_, whole.values_, atol=1e-12)
+
+
+def test_a_new_class_needs_the_value_of_nothing(data):
+    X, y, X_val, y_val = data
+    first = X[:12], y[:12] % 2, X_val, y_val % 2
+    whole = X, np.append(y[:12] % 2, np.full(8, 2)), X_val, y_val % 2, np.arange(20) // 12
+    valuer = KNNShapley(denominator="min").partial_fit(*first)
+    with pytest.raises(ValueError, match=r"got 2: empty_value=0\.5 keeps"):
+        valuer.partial_fit(X[12:], np.full(8, 2))
+    # What a point is worth after others does not depend on v(empty).
+    guessed = valuer.predict_value(X[12:], np.full(8, 2))
+    for empty_value in (0.5, 0.0):
+        valuer = KNNShapley(denominator="min", empty_value=empty_value).partial_fit(*first)
+        np.testing.assert_array_equal(valuer.predict_value(X[12:], np.full(8, 2)), guessed)
+        expected = KNNShapley(denominator="min", empty_value=empty_value).fit(*whole)
+        streamed = valuer.partial_fit(X[12:], np.full(8, 2))
+        np.testing.assert_allclose(streamed.values_, expected.values_, atol=1e-12)
+    going_on = KNNShapley(denominator="min").partial_fit(*first).set_params(empty_value=0.5)
+    assert going_on.partial_fit(X[12:], np.full(8, 2)).empty_utility_ == 0.5
 
 
 def test_labels_nobody_has_agree_with_none(data):

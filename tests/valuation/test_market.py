@@ -87,6 +87,28 @@ def test_posted_prices_use_the_one_sided_quantile():
     np.testing.assert_allclose(
         posted_price(value, stderr, "ucb_ask", 0.9), value + 1.2815515655446004 * stderr
     )
+    np.testing.assert_array_equal(
+        posted_price(value, 0.1, "lcb"), posted_price(value, np.array([0.1, 0.1]), "lcb")
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "error", "message"),
+    [
+        (1.0, -0.1, ValueError, "stderr must be finite and not negative"),
+        (1.0, np.inf, ValueError, "stderr must be finite"),
+        (1.0, np.nan, ValueError, "stderr must be finite"),
+        (np.nan, 0.1, ValueError, "value must be finite"),
+        ([1.0, 2.0, 3.0], [0.1, 0.2], ValueError, r"stderr must .* shape of value, \(3,\); got \(2,\)"),
+        (1.0, [0.1, 0.2], ValueError, r"stderr must .* shape of value, \(\)"),
+        (KNNShapley(), 0.1, TypeError, "value must be numbers"),
+        (1.0, "a", ValueError, "stderr must be numbers"),
+    ],
+    ids=str,
+)
+def test_prices_need_estimates_and_errors(value, stderr, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        posted_price(value, stderr, "lcb")
 
 
 @pytest.mark.parametrize("mode", ["asymmetric", "symmetric"])

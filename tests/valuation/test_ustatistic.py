@@ -444,7 +444,7 @@ def test_new_points_that_do_not_fit():
     valuer = fitted()
     with pytest.raises(ValueError, match="features"):
         valuer.evaluate(np.zeros((2, 3)), [0, 1])
-    with pytest.raises(ValueError, match="y must have shape"):
+    with pytest.raises(ValueError, match=r"^y_new must have shape \(2,\), one entry per row of X_new"):
         valuer.evaluate(np.zeros((2, 2)), [0])
     with pytest.raises(ValueError, match="type seen before"):
         valuer.evaluate(np.zeros((2, 2)), ["a", "b"])

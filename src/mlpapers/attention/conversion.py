@@ -213,6 +213,8 @@ def convert_to_ssa(
 def revert_ssa(model: Any) -> None:
     """Take all temperatures out of a converted model; its outputs are what they were before, to the last bit.
 
+    Constants that :func:`merge_constant_temperatures` has moved into the weights stay there.
+
     Parameters
     ----------
     model : PreTrainedModel

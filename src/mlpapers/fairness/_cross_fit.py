@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,7 @@ def draw_posteriors(model: FairClassifier, sample: Sample) -> tuple[JointModel, 
     codes = sample.encoding.codes
     task = model._joint_task(sample.encoding, sample.random_states)
     if getattr(model, "prefit", False):
-        fitted = _prefit(model, task)
+        fitted = _prefit(model, replace(task, classes=tuple(model.classes_.tolist())))
         joint = fitted.joint(sample.X, codes)
         eta = fitted.eta(sample.X, joint)
     else:
@@ -106,6 +108,22 @@ def _folds(model: Any, sample: Sample) -> list[tuple[Codes, Codes]]:
     return folds
 
 
+def _check_cells(name: str, models: tuple[Any, ...], task: JointTask, *, n_labels: int) -> None:
+    """ValueError unless fitted models predict cells, or 2 * cell + label, and none of the cells is unknown.
+
+    A cell that nobody knows has no posterior: nothing would hold for it.
+    """
+    numbers = range(n_labels * task.n_cells)
+    known = sorted({k for model in models for k in np.asarray(model.classes_).tolist()}, key=str)
+    if all(k in numbers for k in known) and len({int(k) // n_labels for k in known}) == task.n_cells:
+        return
+    meaning = "2 * cell + label" if n_labels == 2 else "the cell"
+    raise ValueError(
+        f"{name} must predict {meaning}, a number from 0 to {numbers[-1]}, and know all {task.n_cells} "
+        f"cells, with prefit=True and joint={task.joint!r}; it knows {reprlib.repr(known)}"
+    )
+
+
 def _prefit(model: Any, task: JointTask) -> JointModel:
     if model.estimator is None:
         raise ValueError("estimator must be fitted with prefit=True; got None")
@@ -121,4 +139,15 @@ def _prefit(model: Any, task: JointTask) -> JointModel:
         )
     for fitted in (model.estimator, *cell_models):
         check_is_fitted(fitted)
+    if not task.aware and task.joint == "direct":
+        _check_cells("estimator", (model.estimator,), task, n_labels=2)
+        return JointModel(task, model.estimator, (), None)
+    known = np.asarray(model.estimator.classes_).tolist()
+    if set(known) != set(task.classes):
+        raise ValueError(
+            f"estimator must predict the classes of y, {list(task.classes)}, with prefit=True; "
+            f"it knows {reprlib.repr(known)}"
+        )
+    if cell_models:
+        _check_cells("group_estimator", cell_models, task, n_labels=1)
     return JointModel(task, model.estimator, cell_models, None)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dgetrf, dgetrs
 
 from mlpapers.fairness._interior_kernels import (
     accumulate,
@@ -102,6 +103,11 @@ def interior_point(
     up = np.maximum(reduced, 0.0) + 0.1
     lo = up - reduced
 
+    # S^T M S without the products: each row has one direction and a sign.
+    direction = np.abs(S).argmax(axis=0)
+    sign = S[direction, np.arange(n_rows)]
+    pairs, signs = np.ix_(direction, direction), np.outer(sign, sign)
+
     best, error, stalled, n_iter, converged = np.inf, np.inf, 0, 0, False
     while n_iter < max_iter:
         n_iter += 1
@@ -119,10 +125,10 @@ def interior_point(
         best = min(best, error)
         if stalled >= _MAX_STALLED:
             break
-        system = _newton_system(S.T @ schur @ S, sig / lam, C)
+        system = _Factorised(_newton_system(schur[pairs] * signs, sig / lam, C))
 
         # Predictor: complementarity targets 0.
-        d_lam, _ = _solve(system, right @ S - sig - rp, rz)
+        d_lam, _ = system.solve(right @ S - sig - rp, rz)
         d_sig = -sig * (1.0 + d_lam / lam)
         steepest = predict(c, Z, S @ (lam + d_lam), *state, d_f)
         primal = _length(steepest[0], sig, d_sig)
@@ -134,7 +140,7 @@ def interior_point(
         # Corrector: the second-order terms of the predictor, with dg = -df.
         t_s = target - lam * sig - d_lam * d_sig
         right = correct(c, Z, at, *state, d_f, target, t_up, t_lo)
-        d_lam, d_free = _solve(system, right @ S + t_s / lam - rp, rz)
+        d_lam, d_free = system.solve(right @ S + t_s / lam - rp, rz)
         d_sig = (t_s - sig * d_lam) / lam
         steepest = step_of(c, Z, S @ (lam + d_lam), *state, t_up, t_lo, d_f)
         primal = min(1.0, _STEP * _length(steepest[0], sig, d_sig))
@@ -160,14 +166,22 @@ def _newton_system(schur: Array, diagonal: Array, C: Array) -> Array:
     return system
 
 
-def _solve(system: Array, right: Array, rz: Array) -> tuple[Array, Array]:
-    """Return the steps of the rows' multipliers and of the free scalars."""
-    both = np.concatenate([right, rz])
-    try:
-        step = np.linalg.solve(system, both)
-    except np.linalg.LinAlgError:
-        step = np.linalg.lstsq(system, both)[0]
-    return step[: len(right)], step[len(right) :]
+class _Factorised:
+    """A Newton system, factorised once for the predictor and the corrector."""
+
+    def __init__(self, system: Array) -> None:
+        self._system = system
+        self._lu, self._pivots, info = dgetrf(system)
+        self._singular = info > 0
+
+    def solve(self, right: Array, rz: Array) -> tuple[Array, Array]:
+        """Return the steps of the rows' multipliers and of the free scalars."""
+        both = np.concatenate([right, rz])
+        if self._singular:
+            step = np.linalg.lstsq(self._system, both)[0]
+        else:
+            step = dgetrs(self._lu, self._pivots, both)[0]
+        return step[: len(right)], step[len(right) :]
 
 
 def _length(steepest: float, value: Array, change: Array) -> float:

@@ -44,6 +44,8 @@ class JointTask:
     n_cells : int
     random_states : tuple of int
         A seed for the model of all data, then one for each fold.
+    classes : tuple
+        What a model of the label calls Y = 0 and Y = 1.
     """
 
     estimator: Any
@@ -53,6 +55,7 @@ class JointTask:
     aware: bool
     n_cells: int
     random_states: tuple[int, ...]
+    classes: tuple[Any, Any] = (0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +90,7 @@ class JointModel:
         if self.task.joint == "direct":
             return probabilities(self.label_model, X, 2 * n_cells).reshape(n, n_cells, 2)
         if self.task.joint == "factorized":
-            label = probabilities(self.label_model, X, 2)
+            label = self._label(X)
             cells = [probabilities(model, X, n_cells) for model in self.cell_models]
             return np.stack([cells[y] * label[:, y, None] for y in (0, 1)], axis=2)
         cell = probabilities(self.cell_models[0], X, n_cells)
@@ -107,7 +110,12 @@ class JointModel:
         n_inputs = getattr(self.label_model, "n_features_in_", None)
         plain = n_inputs is not None and n_inputs == X.shape[1]
         inputs = X if plain else append_cells(X, codes, self.task.n_cells)
-        return probabilities(self.label_model, inputs, 2)[:, 1]
+        return self._label(inputs)[:, 1]
+
+    def _label(self, X: Any) -> Array:
+        rows = np.asarray(self.label_model.predict_proba(X), dtype=np.float64)
+        known = np.asarray(self.label_model.classes_).tolist()
+        return rows[:, [known.index(label) for label in self.task.classes]]
 
 
 def probabilities(model: Any, X: Any, n_classes: int) -> Array:

@@ -90,7 +90,8 @@ class InProcessingFairClassifier(FinalStageClassifier):
     final_estimator_ : classifier
     multipliers_ : Series
     sample_weight_ : ndarray
-        Weights of the rows that the final learner was trained on, mean 1.
+        Weights of the rows that the final learner was trained on, of mean 1 where `sample_weight` counts
+        repetitions: each row's is multiplied by its `sample_weight`, and the sum is that of `sample_weight`.
     feasible_ : bool
         Whether a candidate kept the tolerance on the held-out rows; if none did, the least violating one was
         taken. True where nothing was held out.

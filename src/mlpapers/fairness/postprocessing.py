@@ -71,10 +71,11 @@ class BayesFairClassifier(RandomisedDecisions):
         Folds of the out-of-fold posteriors. Logistic regressions start at the coefficients of all rows.
     prefit : bool, default=False
         The models are fitted already, on other data, and are used as they are: `estimator` for "direct"
-        predicts 2 * cell + label (cells numbered as :func:`make_groups` does), for "factorized" the label,
-        with `group_estimator` a pair of models of the cell for labels 0 and 1; for "group_first" the label
-        from [X, one-hot cells], with `group_estimator` of the cell; `attribute_aware` takes a model of the
-        label from X or from [X, one-hot cells].
+        predicts 2 * cell + label (cells numbered as :func:`make_groups` does, labels 0 and 1 in the order of
+        `classes_`), for "factorized" the label, with `group_estimator` a pair of models of the cell for
+        labels 0 and 1; for "group_first" the label from [X, one-hot cells], with `group_estimator` of the
+        cell; `attribute_aware` takes a model of the label from X or from [X, one-hot cells]. Models of the
+        label know the classes of `y`, models of the cell (or pair) all cells.
     correction : {"none", "shrunk", "full"}, default="none"
         Move the bounds by what the constraints, met by the posteriors, miss on the labels. "full" follows the
         noise of small groups.
@@ -224,7 +225,7 @@ class BayesFairClassifier(RandomisedDecisions):
         ------
         ValueError
             For options out of range, labels that are not binary, lengths that differ, missing sensitive
-            values, or where no group is large enough to constrain.
+            values, `prefit` models of other classes, or where no group is large enough to constrain.
         TypeError
             Where a base model has no predict_proba.
         """

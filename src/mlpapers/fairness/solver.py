@@ -28,6 +28,10 @@ Array = NDArray[np.float64]
 _INFEASIBLE = 1e-7
 # Multipliers this close to optimal leave the crossover few samples to decide.
 _INTERIOR = 1e-8
+# With so many rows, and fewer samples than this many for each, the interior point's systems of one equation
+# per row cost more than linear programs over a few hundred samples.
+_MANY_ROWS = 400
+_SAMPLES_PER_ROW = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,9 +127,10 @@ def solve_fair_lp(
     sample_weight : array of shape (n,), optional
         w; normalised to sum 1.
     method : {"auto", "ipm", "sifting", "highs"}, default="auto"
-        "ipm" (and "auto") is the interior point and the crossover; from `warm_start` it looks at the samples
-        near the boundary first. "sifting" is the crossover alone, from `warm_start` or from 0. "highs" is a
-        general solver on the full program, for reference.
+        "ipm" is the interior point and the crossover; from `warm_start` it looks at the samples near the
+        boundary first. "sifting" is the crossover alone, from `warm_start` or from 0. "auto" is "sifting" for
+        400 rows and more with at most 4 samples each, and "ipm" otherwise and where sifting stalls. "highs"
+        is a general solver on the full program, for reference.
     tol : float, default=1e-9
         Duality gap per unit of weight.
     max_iter : int, default=100
@@ -163,8 +168,6 @@ def solve_fair_lp(
     s, rows, bounds, free = _check_program(score, A, b, C)
     weights = check_weights(sample_weight, len(s))
     start = _check_start(warm_start, len(bounds))
-    if method == "auto":
-        method = "ipm"
     if not len(bounds):
         return _result(
             s, rows, bounds, free, weights, np.zeros(0), (s > 0).astype(float), np.zeros(0), 0, tol
@@ -197,10 +200,14 @@ def _solve_exactly(
     scale = (weights if all_heavy else weights[heavy]) * n
     c, bb, free = scale * score, b[keep] * n, C[keep]
 
+    sift = method == "sifting"
+    if method == "auto":
+        sift = len(keep) >= _MANY_ROWS and n <= _SAMPLES_PER_ROW * len(keep)
+
     lam = np.zeros(len(keep)) if start is None else np.maximum(start[keep], 0.0)
     interior: Array | None = None
     n_iter = 0
-    if method != "sifting":
+    if not sift:
         point = approach(
             Program(score, scale, rows, bb, free),
             None if start is None else lam,
@@ -214,7 +221,10 @@ def _solve_exactly(
     # Weightless samples follow the rule like any new point.
     f = (s > A @ multipliers).astype(np.float64)
     f[heavy] = vertex.f
-    return _result(s, A, b, C, weights, multipliers, f, vertex.free / n, n_iter + vertex.n_rounds, tol)
+    result = _result(s, A, b, C, weights, multipliers, f, vertex.free / n, n_iter + vertex.n_rounds, tol)
+    if sift and method == "auto" and result.status == "stalled":
+        return _solve_exactly(s, A, b, C, weights, start, "ipm", tol, max_iter)
+    return result
 
 
 def _solve_highs(s: Array, A: Array, b: Array, C: Array, weights: Array, tol: float) -> FairLPResult:

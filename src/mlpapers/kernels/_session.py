@@ -25,6 +25,7 @@ from mlpapers.kernels.llm.client import as_client
 from mlpapers.kernels.result import KernelResult
 from mlpapers.kernels.search.space import Params, candidates
 from mlpapers.kernels.store import Store, code_sha
+from mlpapers.kernels.verify._room import check_room
 from mlpapers.kernels.verify.examiner import Examiner
 from mlpapers.kernels.verify.report import CorrectnessReport, Verdict
 from mlpapers.kernels.verify.settings import kernel_cache
@@ -388,5 +389,6 @@ def _build(dsl: str, backend: str, folder: Path, code: str) -> bool:
     try:
         get_dsl(dsl).build(code, folder, backend)
     except BuildError:
+        check_room(folder)
         return False
     return True

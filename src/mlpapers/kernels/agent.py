@@ -106,6 +106,11 @@ class KernelAgent(BaseEstimator):
     random_state : int, Generator, RandomState or None
     verbose : int
 
+    Attributes
+    ----------
+    run_id_ : str
+        The run that was begun or gone on with last; after an interruption :meth:`resume` goes on with it.
+
     Examples
     --------
     >>> from mlpapers.kernels import KernelAgent, Task
@@ -202,7 +207,7 @@ class KernelAgent(BaseEstimator):
         """
         dsl, backend = self._checked(task)
         with self._opened() as store:
-            run = store.start_run(
+            self.run_id_ = store.start_run(
                 task_fp=task.fingerprint,
                 task_name=task.name,
                 task=None if task.live is not None else to_json(task),
@@ -210,7 +215,7 @@ class KernelAgent(BaseEstimator):
                 backend=backend,
                 config=self._config(),
             )
-            return Session(self, task, dsl, backend, store, run).run()
+            return Session(self, task, dsl, backend, store, self.run_id_).run()
 
     def tune(self, kernel: Kernel, task: Task | None = None) -> KernelResult:
         """Find better settings of a kernel's knobs.
@@ -240,7 +245,7 @@ class KernelAgent(BaseEstimator):
         self._checked(task)
         with self._opened() as store:
             config = self._config()
-            run = store.start_run(
+            self.run_id_ = store.start_run(
                 task_fp=task.fingerprint,
                 task_name=task.name,
                 task=None if task.live is not None else to_json(task),
@@ -248,7 +253,7 @@ class KernelAgent(BaseEstimator):
                 backend=kernel.backend,
                 config={**config, "kernel": None if task.live else to_json(kernel)},
             )
-            return Session(self, task, kernel.dsl, kernel.backend, store, run).tune(kernel)
+            return Session(self, task, kernel.dsl, kernel.backend, store, self.run_id_).tune(kernel)
 
     def migrate(
         self, kernel: Kernel, to_dsl: str, to_backend: str | None = None, task: Task | None = None
@@ -307,6 +312,7 @@ class KernelAgent(BaseEstimator):
         """
         with self._opened() as store:
             run = store.run(run_id)
+            self.run_id_ = run_id
             if run.task is None:
                 raise ValueError(f"run {run_id} is of a module in memory, which is gone; start a new one")
             task = from_json(run.task)

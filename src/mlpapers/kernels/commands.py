@@ -9,13 +9,13 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlpapers.core._files import check_writable
+from mlpapers.core._files import check_writable, write_text
 from mlpapers.core._json import json_number
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ def generate(
         "store": store,
         "random_state": seed,
     }
-    with _usage():
-        agent = _agent(dsl=dsl, backend=backend, **options)
+    with _usage(store), _kept_runs(store) as kept:
+        agent = kept(dsl=dsl, backend=backend, **options)
         result = agent.generate(loaded)
         if out is not None and result.success:
             _save(result, out)
@@ -131,11 +131,11 @@ def tune(
     """Find better settings of a kernel's knobs."""
     from mlpapers.kernels.result import KernelResult
 
-    with _usage():
+    with _usage(store), _kept_runs(store) as kept:
         given = KernelResult.load(kernel)
         if given.kernel is None:
             raise typer.BadParameter(f"{kernel} holds no kernel")
-        agent = _agent(time_budget=time_budget, store=store, random_state=seed)
+        agent = kept(time_budget=time_budget, store=store, random_state=seed)
         result = agent.tune(given.kernel)
         if out is not None and result.success:
             _save(result, out)
@@ -173,12 +173,12 @@ def migrate(
     with _usage():
         given: Any = ""
         if kernel is not None and kernel.suffix == ".py":
-            given = kernel.read_text(encoding="utf-8")
+            given = _text(kernel)
         elif kernel is not None:
             given = KernelResult.load(kernel).kernel
         result = migrated(given, to, backend, task=loaded, random_state=seed)
         if out is not None and out.suffix == ".py":
-            out.write_text(result.code, encoding="utf-8")
+            write_text(out, result.code)
         elif out is not None:
             result.save(out)
     _finish(result, as_json)
@@ -206,7 +206,7 @@ def verify_kernel(
     with _usage():
         verdict = verify(
             _task(task, sizes),
-            kernel.read_text(encoding="utf-8"),
+            _text(kernel),
             dsl=dsl,
             backend=backend,
             timing=not no_timing,
@@ -243,19 +243,23 @@ def bench(
     from mlpapers.kernels.bench import KernelBench, evaluate
     from mlpapers.kernels.bench_tasks import mini_bench
 
-    with _usage():
-        wanted = None if ids is None else [int(number) for number in ids.split(",")]
+    wanted = None if ids is None else _numbers(ids)
+    with _usage(store), _kept_verdicts(KeyboardInterrupt):
         agent = _agent(search=search, time_budget=time_budget, store=store, random_state=seed)
         baseline = ("eager", "compile") if compiled else ("eager",)
         if path is None:
             tasks = mini_bench()
+            beyond = [number for number in wanted or () if number >= len(tasks)]
+            if beyond:
+                raise typer.BadParameter(f"--ids: our own tasks are 0 to {len(tasks) - 1}; got {beyond[0]}")
             chosen = tasks if wanted is None else [tasks[number] for number in wanted]
             result = evaluate(agent, chosen, baseline=baseline)
         else:
             problems = KernelBench(path, level=level, problems=wanted)
             result = problems.evaluate(agent, baseline=baseline)
-    if out is not None:
-        result.save(out)
+        if out is not None:
+            with _kept_verdicts(OSError):
+                result.save(out)
     typer.echo(result.table.to_json(orient="records") if as_json else result.summary())
     raise typer.Exit(0 if result.correctness == 1.0 else 1)
 
@@ -281,28 +285,80 @@ def resume(
 ) -> None:
     """Go on with a run that was interrupted; one with a language model needs it again."""
     options = _model(model, base_url, api_key_env, max_calls)
-    with _usage():
-        result = _agent(store=store, **options).resume(run)
+    if store is not None and not store.exists():
+        raise typer.BadParameter(f"--store: there is no file {store}")
+    with _usage(store), _kept_runs(store) as kept:
+        result = kept(store=store, **options).resume(run)
     _finish(result, as_json)
 
 
 @contextlib.contextmanager
-def _usage() -> Iterator[None]:
+def _usage(store: Path | None = None) -> Iterator[None]:
     """Turn what wrong arguments raise into wrong usage, exit status 2, and a store that fails into 3."""
     import sqlite3
 
+    from mlpapers.kernels.backends import cache_folder
     from mlpapers.kernels.dsl.base import DSLUnavailable
 
     try:
         yield
     except sqlite3.Error as error:
-        typer.echo(f"Error: the store of runs: {error}", err=True)
+        where = store if store is not None else cache_folder() / "store.sqlite"
+        typer.echo(f"Error: the store of runs {where}: {error}", err=True)
         raise typer.Exit(3) from None
     except DSLUnavailable as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     except (ValueError, KeyError, TypeError, IndexError, FileNotFoundError) as error:
+        # The operating system's own, with a number and the name of a file.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise typer.BadParameter(str(error.args[0] if error.args else error)) from None
+
+
+@contextlib.contextmanager
+def _kept_runs(store: Path | None) -> Iterator[Callable[..., KernelAgent]]:
+    """Give a maker of the agent; where its run is interrupted, say how to go on with it."""
+    made: list[KernelAgent] = []
+
+    def make(**options: Any) -> KernelAgent:
+        made.append(_agent(**options))
+        return made[-1]
+
+    try:
+        yield make
+    except KeyboardInterrupt:
+        run = next((agent.run_id_ for agent in made if hasattr(agent, "run_id_")), None)
+        if run is not None:
+            where = "" if store is None else f" --store {store}"
+            typer.echo(f"The run is kept: mlpapers kernels resume {run}{where}", err=True)
+        raise
+
+
+@contextlib.contextmanager
+def _kept_verdicts(reason: type[BaseException]) -> Iterator[None]:
+    """Say, where a benchmark ends for this reason, that its verdicts are not lost."""
+    try:
+        yield
+    except reason:
+        typer.echo("What was verified is kept: the same command does not verify it again.", err=True)
+        raise
+
+
+def _text(path: Path) -> str:
+    """Read a source; wrong usage where it is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{path} is no text in UTF-8") from None
+
+
+def _numbers(ids: str) -> list[int]:
+    """Return the numbers of problems; wrong usage where there is something else."""
+    parts = [part.strip() for part in ids.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"--ids needs numbers by commas, such as 19,23; got {ids!r}")
+    return [int(part) for part in parts]
 
 
 def _task(path: Path, sizes: list[str] | None) -> Task:
@@ -385,5 +441,6 @@ def _finish(result: KernelResult, as_json: bool) -> None:
         typer.echo(json.dumps({name: json_number(value) for name, value in row.items()}))
     else:
         typer.echo(result.summary())
-        typer.echo(f"run {result.run_id}", err=True)
+        if result.run_id:
+            typer.echo(f"run {result.run_id}", err=True)
     raise typer.Exit(0 if result.success else 1)

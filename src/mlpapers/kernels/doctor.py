@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlpapers.core._axes import new_axes
+from mlpapers.core._files import check_writable
 from mlpapers.core.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+
+    from mlpapers.kernels.dsl.base import Backend
 
 _PACKAGES = ("torch", "triton", "tilelang", "openai")
 
@@ -81,7 +84,6 @@ def doctor() -> DoctorResult:
     import pandas as pd
 
     from mlpapers.kernels.dsl.base import get_backend, list_backends, list_dsls
-    from mlpapers.kernels.verify.settings import kernel_cache
 
     rows: list[tuple[str, bool, str]] = [_compiler()]
     for name in _PACKAGES:
@@ -92,20 +94,41 @@ def doctor() -> DoctorResult:
     for row in list_backends().itertuples(index=False):
         detail = row.reason
         if row.available:
-            hardware = get_backend(row.name).hardware()
-            cores = "1 core" if hardware.cores == 1 else f"{hardware.cores} cores"
-            detail = (
-                f"{hardware.name}, {cores}, {hardware.peak_flops / 1e9:.0f} GFLOP/s, "
-                f"{hardware.bandwidth_dram / 1e9:.1f} GB/s from memory"
-            )
+            detail = _measured(get_backend(row.name))
         rows.append((f"backend {row.name}", bool(row.available), detail))
     for row in list_dsls().itertuples(index=False):
         detail = row.reason or "builds and runs"
         rows.append((f"language {row.name} on {row.backend}", bool(row.available), detail))
     rows += _isolation()
-    folder = kernel_cache()
-    rows.append(("kernel cache", os.access(folder, os.W_OK), str(folder)))
+    rows.append(_cache())
     return DoctorResult(checks=pd.DataFrame(rows, columns=["what", "ok", "detail"]))
+
+
+def _measured(backend: Backend) -> str:
+    """Say what a device can do, or why that cannot be measured and kept."""
+    try:
+        hardware = backend.hardware()
+    except OSError as error:
+        return f"not measured: {error}"
+    cores = "1 core" if hardware.cores == 1 else f"{hardware.cores} cores"
+    return (
+        f"{hardware.name}, {cores}, {hardware.peak_flops / 1e9:.0f} GFLOP/s, "
+        f"{hardware.bandwidth_dram / 1e9:.1f} GB/s from memory"
+    )
+
+
+def _cache() -> tuple[str, bool, str]:
+    """Try whether kernels can be kept."""
+    from mlpapers.kernels.verify._room import check_room
+    from mlpapers.kernels.verify.settings import kernel_cache
+
+    try:
+        folder = kernel_cache()
+        check_writable(folder / "kernel.so")
+        check_room(folder)
+    except OSError as error:
+        return "kernel cache", False, str(error)
+    return "kernel cache", True, str(folder)
 
 
 def _compiler() -> tuple[str, bool, str]:

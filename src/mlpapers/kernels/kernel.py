@@ -67,10 +67,19 @@ class Kernel:
 
         The code is run as it is, without a sandbox: load only what you trust (or have verified).
 
+        Where the task was made from a module in memory, an object of the class has that module's weights and
+        buffers as they are when it is constructed; where it was made from a class in memory, those of a new
+        object of that class. The source alone has no weights.
+
+        Kernels compute forward only. Where gradients are on and an argument or a parameter requires them, the
+        results do too, and ``backward`` through them raises RuntimeError.
+
         Returns
         -------
         cls : type
         """
+        from mlpapers.kernels._loaded import carry_weights, refuse_gradients
+
         name = f"mlpapers_kernel_{hashlib.sha256(self.code.encode()).hexdigest()[:16]}"
         module = types.ModuleType(name)
         # Classes look their module up by name (for pickling and annotations).
@@ -80,6 +89,10 @@ class Kernel:
         linecache.cache[file] = (len(self.code), None, self.code.splitlines(keepends=True), file)
         exec(compile(self.code, file, "exec"), module.__dict__)
         loaded: type = module.__dict__["ModelNew"]
+        live = self.task.live if self.task is not None else None
+        if live is not None and live.module is not None:
+            carry_weights(loaded, live)
+        refuse_gradients(loaded)
         return loaded
 
     def save(self, path: str | os.PathLike[str]) -> Path:

@@ -12,6 +12,7 @@ from mlpapers.kernels.dsl.base import BuildError, get_backend, get_dsl, resolve
 from mlpapers.kernels.kernel import Kernel
 from mlpapers.kernels.result import KernelResult
 from mlpapers.kernels.sketch import Sketch
+from mlpapers.kernels.verify._room import check_room
 from mlpapers.kernels.verify.examiner import Examiner
 from mlpapers.kernels.verify.report import CorrectnessReport
 from mlpapers.kernels.verify.settings import Settings, kernel_cache
@@ -155,6 +156,7 @@ def _built(code: str, dsl: str, backend: str, reason: str) -> CorrectnessReport:
     try:
         path = get_dsl(dsl).build(code, kernel_cache(), backend)
     except BuildError as error:
+        check_room(kernel_cache())
         return CorrectnessReport(stage="build", error=f"not run: {reason}\n{error}", error_class="compile")
     said = "the source was built" if path is not None else "the source was rendered and parsed"
     return CorrectnessReport(stage="build", error=f"not run: {reason}; {said}", error_class="launch")

@@ -166,5 +166,8 @@ class KernelResult(Result):
         else:
             lines.append("Speed-up over eager: not measured")
         lines.append(f"Verified: {'yes' if self.success else 'no'}, {self.report.n_trials} trials")
+        lines.append("Forward only: gradients are not computed, results do not require them")
+        if task is not None and task.live is not None:
+            lines.append("Weights: none; load_state_dict those of the module that the task was made from")
         lines += [f"Disclosed: {text}" for text in self.disclosures]
         return "\n".join(f"# {' '.join(line.split())}" for line in lines)

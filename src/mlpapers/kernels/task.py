@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlpapers.core.result import transient
+
 if TYPE_CHECKING:
     import os
 
@@ -24,11 +26,11 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True)
 class LiveModule:
-    """What a task made by ``Task.from_module`` runs instead of its source text."""
+    """What a task made by ``Task.from_module`` runs instead of its source text; files do not keep it."""
 
-    module: Any
-    get_inputs: Callable[[], list[Any]]
-    get_init_inputs: Callable[[], list[Any]] | None = None
+    module: Any = transient()
+    get_inputs: Callable[[], list[Any]] = transient()
+    get_init_inputs: Callable[[], list[Any]] | None = transient()
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,18 @@ class Task:
         Returns
         -------
         task : Task
+
+        Raises
+        ------
+        TaskError
+            If the file is no text, or defines no task.
         """
         path = Path(path)
-        return cls.from_source(path.read_text(encoding="utf-8"), path.stem, overrides=overrides)
+        try:
+            source = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise TaskError(f"{path} is no text in UTF-8: {error.reason} at byte {error.start}") from None
+        return cls.from_source(source, path.stem, overrides=overrides)
 
     @classmethod
     def from_source(
@@ -154,7 +165,7 @@ class Task:
         Parameters
         ----------
         module : nn.Module class or instance
-            An instance is copied each time the task is built; its weights are the task's.
+            An instance is copied each time the task is built; its weights and buffers are the task's.
         get_inputs : callable
             Returns the list of inputs of ``forward``.
         get_init_inputs : callable, optional
@@ -242,10 +253,17 @@ class Task:
                     found[target] = None
         return found
 
+    @property
+    def instance(self) -> torch.nn.Module | None:
+        """The module itself, not a copy, where the task was made from an instance; else None."""
+        module = self._in_memory().module if self.live is not None else None
+        return None if isinstance(module, type) else module
+
     def init_inputs(self) -> list[Any]:
         """Return the constructor's arguments."""
         if self.live is not None:
-            return list(self.live.get_init_inputs()) if self.live.get_init_inputs else []
+            given = self._in_memory().get_init_inputs
+            return self._call(given, "get_init_inputs") if given is not None else []
         namespace = self._namespace()
         return self._call(namespace["get_init_inputs"]) if "get_init_inputs" in namespace else []
 
@@ -263,7 +281,8 @@ class Task:
         """
         import torch
 
-        function = self.live.get_inputs if self.live is not None else self._namespace()["get_inputs"]
+        live = self.live is not None
+        function = self._in_memory().get_inputs if live else self._namespace()["get_inputs"]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_state)
             return self._checked(self._call(function), device)
@@ -294,7 +313,7 @@ class Task:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_state)
             if self.live is not None:
-                module, get_inputs = self._construct_live(), self.live.get_inputs
+                module, get_inputs = self._construct_live(), self._in_memory().get_inputs
             else:
                 namespace = self._namespace()
                 arguments = self._call(namespace["get_init_inputs"]) if "get_init_inputs" in namespace else []
@@ -307,12 +326,20 @@ class Task:
             inputs = self._checked(self._call(get_inputs), device)
         return (module if device == "cpu" else module.to(device)), inputs
 
+    def _in_memory(self) -> LiveModule:
+        if self.live is None or self.live.module is None:
+            raise TaskError(
+                f"task {self.name!r} was made from a module in memory, which a file does not keep; make it "
+                "again with Task.from_module"
+            )
+        return self.live
+
     def _construct_live(self) -> Any:
-        assert self.live is not None
-        if isinstance(self.live.module, type):
-            arguments = self.init_inputs()
-            return self._call(lambda: [self.live.module(*arguments)], "the constructor")[0]  # type: ignore[union-attr]
-        return copy.deepcopy(self.live.module)
+        kind, instance = self._in_memory().module, self.instance
+        if instance is not None:
+            return self._call(lambda: [copy.deepcopy(instance)], "copying the module")[0]
+        arguments = self.init_inputs()
+        return self._call(lambda: [kind(*arguments)], "the constructor")[0]
 
     def _tree(self, source: str) -> ast.Module:
         try:
@@ -409,7 +436,9 @@ def _describe(module: Any) -> str:
     if isinstance(module, type):
         return text
     digest = hashlib.sha256()
-    for key, tensor in module.state_dict().items():
+    state = module.state_dict()
+    apart = {key: buffer for key, buffer in module.named_buffers() if key not in state}
+    for key, tensor in (*state.items(), *apart.items()):
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().float().numpy().tobytes())
     return f"{text}\n# {' '.join(repr(module).split())}\n# state sha256 {digest.hexdigest()}\n"

@@ -166,6 +166,20 @@ class Directions:
         self.sweep = np.arange(0)
         self.position = 0
 
+    def smoothing(self, m: int, *, bounded: bool) -> tuple[Block, float]:
+        """Return `m` Gaussian vectors and 1; where they must be `bounded`, unit vectors and :attr:`span`.
+
+        The factor makes the mean of <g, u> u the part of g that a sweep sees.
+        """
+        if self.kind != "tangent":
+            U = self.rng.normal(size=(m, self.d))
+        else:
+            assert isinstance(self.frame, _DenseFrame)
+            U = self.rng.normal(size=(m, self.span)) @ self.frame.rows
+        if not bounded:
+            return VectorBlock(U), 1.0
+        return VectorBlock(U / np.linalg.norm(U, axis=1, keepdims=True)), float(self.span)
+
     @property
     def is_random(self) -> bool:
         """Whether directions are independent draws, not members of an orthonormal system."""

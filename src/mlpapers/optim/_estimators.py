@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpapers.core.parallel import chunk_slices
-from mlpapers.optim._directions import VectorBlock
 from mlpapers.optim._run import Run
 from mlpapers.optim._state import Stateful
 
@@ -116,6 +115,8 @@ class FullDifferences(Estimator):
 class GaussianSmoothing(Estimator):
     """ZSCG: the mean of (f_i(x + mu u) - f_i(x))/mu u over m_t pairs, u standard Gaussian [1]_.
 
+    Where queries must not leave C, u is uniform on the unit sphere, and the mean is taken d times.
+
     m_t is ``batch_size``, or d (t + 2), or d sqrt(T) with ``options={"nonconvex": True}``.
 
     References
@@ -134,9 +135,9 @@ class GaussianSmoothing(Estimator):
         for some in chunk_slices(m, _BLOCK):
             size = some.stop - some.start
             idx = run.draw_functions(size)
-            block = VectorBlock(run.frame_rng.normal(size=(size, run.d)))
+            block, scale = run.directions.smoothing(size, bounded=run.oracle.contraction is not None)
             D = probe.differences(idx, block)
-            block.add(v, np.nan_to_num(D) / m)
+            block.add(v, np.nan_to_num(D) * (scale / m))
         self.v, self.batch, self.stage = v, m, "smoothing"
         return v
 
@@ -151,7 +152,7 @@ class MomentumSmoothing(Estimator):
     """SGFFW: v = (1 - r_t) v + r_t g with g from one function and few directions [1]_.
 
     ``options["variant"]``: "irdsa" (default, max(1, d // 4) Gaussian directions), "rdsa" (one), "kwsa" (all
-    coordinates).
+    coordinates). Where queries must not leave C, unit directions take the place of Gaussian ones.
 
     References
     ----------
@@ -176,10 +177,10 @@ class MomentumSmoothing(Estimator):
             rate = 4.0 / decay
         else:
             m = 1 if variant == "rdsa" else max(1, d // 4)
-            vectors = VectorBlock(run.frame_rng.normal(size=(m, d)))
+            vectors, scale = run.directions.smoothing(m, bounded=run.oracle.contraction is not None)
             D, _ = probe.means(vectors, i)
             g = np.zeros(d)
-            vectors.add(g, D / m)
+            vectors.add(g, D * (scale / m))
             rate = 4.0 / ((1.0 + d / m) ** (1.0 / 3.0) * decay)
         rate = min(1.0, rate)
         self.v = (1.0 - rate) * self.v + rate * g
@@ -213,12 +214,11 @@ class Spider(Estimator):
         else:
             old = run.probe(self.x_old)
             if run.settings.option("variant", "cooge") == "unige":
-                U = run.frame_rng.normal(size=(b, run.d))
-                block = VectorBlock(U / np.linalg.norm(U, axis=1, keepdims=True))
+                block, scale = run.directions.smoothing(b, bounded=True)
                 idx = run.draw_functions(b)
                 change = probe.differences(idx, block) - old.differences(idx, block, probe.mu)
                 v = self.v.copy()
-                block.add(v, np.nan_to_num(change) * (run.d / b))
+                block.add(v, np.nan_to_num(change) * (scale / b))
                 self.v = v
             else:
                 rows = np.sort(run.draw_functions(b))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -68,11 +69,24 @@ class LinearFW(BaseEstimator):
         else:
             check_int("max_queries", self.max_queries, minimum=1)
 
-    def _solve(self, X: Array, y: Array, weight: Array, loss: Loss) -> tuple[Array, float]:
-        """Return coefficients and intercept; rows with weight w count w times."""
-        n, d = X.shape
-        A = np.hstack([X, np.ones((n, 1))]) if self.fit_intercept else X
-        A, y, weight = _distinct(A, y, weight)
+    def _solve(
+        self, X: Array, y: Array, weight: Array, loss: Loss, *, shifts_target: bool = False
+    ) -> tuple[Array, float]:
+        """Return coefficients and intercept; rows with weight w count w times.
+
+        With an intercept, columns are centered, and where it `shifts_target` y is too. It is the same
+        problem, as the ball does not bound the intercept, but how hard it is does not depend on where 0 is.
+        """
+        d = X.shape[1]
+        X, y, weight = _distinct(X, y, weight)
+        center, offset = np.zeros(d), 0.0
+        if self.fit_intercept:
+            center = (weight[:, None] * X).mean(axis=0)
+            X = X - center
+            if shifts_target:
+                offset = _median(y, weight)
+                y = y - offset
+        A = np.hstack([X, np.ones((len(X), 1))]) if self.fit_intercept else X
         value, slope = loss.value, loss.slope
         assert slope is not None
         packed = Weighted(y, weight)
@@ -86,6 +100,9 @@ class LinearFW(BaseEstimator):
         ball: ConstraintSet = L1Ball(self.radius)
         if self.fit_intercept:
             reach = float(np.abs(y).max()) + self.radius * float(np.abs(X).max(initial=1.0))
+            if not shifts_target:
+                # The log odds of the classes, which a logistic intercept may have to be.
+                reach += abs(math.log((1.0 + weight[y > 0.0].sum()) / (1.0 + weight[y < 0.0].sum())))
             ball = Product([ball, LInfBall(reach)], [d, 1])
         queries = _PASSES * total.n_functions * 2 * A.shape[1]
         self.result_ = minimize_fw_zo(
@@ -101,7 +118,8 @@ class LinearFW(BaseEstimator):
         )
         self.n_iter_ = self.result_.n_iter
         w = np.asarray(self.result_.x)
-        return w[:d].copy(), float(w[d]) if self.fit_intercept else 0.0
+        intercept = float(w[d]) + offset - float(center @ w[:d]) if self.fit_intercept else 0.0
+        return w[:d].copy(), intercept
 
     def _margins(self, X: Any) -> Array:
         check_is_fitted(self)
@@ -119,6 +137,13 @@ def _distinct(A: Array, y: Array, weight: Array) -> tuple[Array, Array, Array]:
     rows, which = np.unique(np.column_stack([A, y])[kept], axis=0, return_inverse=True)
     total = np.bincount(which.ravel(), weight[kept])
     return np.ascontiguousarray(rows[:, :-1]), rows[:, -1].copy(), total / total.mean()
+
+
+def _median(y: Array, weight: Array) -> float:
+    """Return the lower weighted median."""
+    order = np.argsort(y, kind="stable")
+    passed = np.cumsum(weight[order])
+    return float(y[order][np.searchsorted(passed, 0.5 * passed[-1])])
 
 
 class Weighted:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mlpapers.core._archive import read_archive, write_archive
 from mlpapers.optim._estimators import Estimator
+from mlpapers.optim._fingerprint import check_fingerprint, check_objective
 from mlpapers.optim._oracle import BudgetExhaustedError, Oracle
 from mlpapers.optim._run import Run
 from mlpapers.optim._steps import Step
@@ -88,7 +89,7 @@ class Stopping:
 class _Snapshot:
     """A checkpoint file."""
 
-    fingerprint: str
+    fingerprint: dict[str, str]
     run: dict[str, Any]
     estimator: dict[str, Any]
     step: dict[str, Any]
@@ -106,8 +107,8 @@ class Loop:
     stopping : Stopping
     keep_best : bool
         Return the point of the least estimated gap instead of the last.
-    fingerprint : str
-        What a checkpoint must agree with.
+    fingerprint : dict of str to str
+        What a checkpoint must agree with, by the name of the argument.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Loop:
         stopping: Stopping,
         *,
         keep_best: bool,
-        fingerprint: str,
+        fingerprint: dict[str, str],
     ) -> None:
         self.run, self.estimator, self.step, self.stopping = run, estimator, step, stopping
         self.keep_best, self.fingerprint = keep_best, fingerprint
@@ -131,6 +132,7 @@ class Loop:
         self.gap_std = math.nan
         self.error_variance = math.nan
         self.mark = 0.0
+        self.n_checked = 0
         self.spent_before = 0.0
         self.started = time.perf_counter()
         self.status = -1
@@ -166,6 +168,7 @@ class Loop:
         if stop.checkpoint is not None and self.oracle.remaining < 4 * max(self.dearest, 1):
             self.save(stop.checkpoint)
         before, x, passes = self.oracle.n_queries, run.x, run.n_full_gradients
+        n_bad, n_good = self.oracle.n_bad, self.oracle.n_good
         v = self.estimator.estimate()
         if stop.max_iter is None and math.isinf(self.oracle.remaining) and self.oracle.n_queries == before:
             self._check_idle()
@@ -179,7 +182,10 @@ class Loop:
         run.t += 1
         if run.gap < self.best_gap:
             self.best_gap, self.best = run.gap, x
-        self._stop_checks(x, v, passed=run.n_full_gradients > passes)
+        # A gap from dropped values is no gap: it ends nothing.
+        dropped = self.oracle.n_bad > n_bad
+        blind = dropped and self.oracle.n_good == n_good
+        self._stop_checks(x, v, passed=run.n_full_gradients > passes and not dropped, blind=blind)
         if run.shrunk and self.status < 0:
             self.status = 2
         if self.status < 0 and self.oracle.n_queries >= self.mark:
@@ -192,12 +198,12 @@ class Loop:
         """Stop a method that asks nothing: without any cap it would never end."""
         raise BudgetExhaustedError
 
-    def _stop_checks(self, x: Array, v: Array, *, passed: bool) -> None:
+    def _stop_checks(self, x: Array, v: Array, *, passed: bool, blind: bool) -> None:
         run, stop = self.run, self.stopping
         if stop.callback is not None and bool(stop.callback(self._state(v))):
             self.status = 4
             return
-        if self.step.is_exploring:
+        if self.step.is_exploring or blind:
             return
         exact = self.error_variance == 0.0 and passed
         if exact and run.gap == 0.0 and self.oracle.central is False:
@@ -210,9 +216,10 @@ class Loop:
         self.below = self.below + 1 if run.gap + 2.0 * spread <= stop.tol else 0
         if self.below >= 2:
             if stop.verify:
+                n_bad = self.oracle.n_bad
                 g, _ = run.full(run.probe(x), run.n)
                 gap = float(g @ (x - run.lmo(g)))
-                if gap > stop.tol:
+                if gap > stop.tol or self.oracle.n_bad > n_bad:
                     self.below = 0
                     return
                 run.gap = max(gap, 0.0)
@@ -292,12 +299,9 @@ class Loop:
     def load(self, path: Path) -> None:
         """Go on from a checkpoint; ValueError where it is one of another problem or other settings."""
         snapshot = read_archive(path, _Snapshot)
-        if snapshot.fingerprint != self.fingerprint:
-            raise ValueError(
-                f"resume must be a checkpoint of the same problem and settings; it was written for "
-                f"{snapshot.fingerprint}, and this run is {self.fingerprint}"
-            )
+        check_fingerprint(snapshot.fingerprint, self.fingerprint)
         self.run.restore(snapshot.run)
+        self.n_checked = check_objective(self.run)
         self.estimator.restore(snapshot.estimator)
         self.step.restore(snapshot.step)
         loop = dict(snapshot.loop)

@@ -21,6 +21,9 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
+# How far "auto" differences draw points towards the center at most, as a share of the way; below this power
+# of eps they have too few digits.
+_DRAWN, _COARSEST = 0.1, 0.75
 # From one in so many functions on, marking all is faster than sorting those drawn (n = 2e3 to 1e6, one core).
 _DENSE = 300
 
@@ -75,7 +78,9 @@ class Oracle:
     on_nan : {"raise", "skip"}
     contraction : (ndarray, float) or None
         Center and inradius r of the feasible set: queries are then made at (1 - a) x + a center + mu u with
-        a = min(1, mu / r), which never leaves it.
+        a = mu / r, which never leaves it.
+    reach : float
+        With a contraction, the largest absolute coordinate of points, by which "auto" is scaled.
     """
 
     def __init__(
@@ -90,13 +95,16 @@ class Oracle:
         n_jobs: int | None = None,
         on_nan: str = "raise",
         contraction: tuple[Array, float] | None = None,
+        reach: float = 1.0,
     ) -> None:
         self.fun, self.d, self.n = fun, d, fun.n_functions
         self.max_queries, self.fd, self.mu = max_queries, fd, mu
         self.chunk_size, self.n_jobs, self.on_nan = chunk_size, n_jobs, on_nan
-        self.contraction = contraction
+        self.contraction, self.reach = contraction, reach
         self.n_queries = 0
         self.n_bad = 0
+        #: Finite differences seen, counted where others are dropped.
+        self.n_good = 0
 
     @property
     def remaining(self) -> float:
@@ -138,7 +146,20 @@ class Oracle:
         if self.fun.dtype is None:
             # The precision of the objective is known from its first value only.
             probe.base(np.zeros(1, dtype=np.int64))
-        return self.radius_of(float(np.abs(x).max()))
+        return self.radius_of(float(np.abs(x).max())) if self.contraction is None else self._inner_radius()
+
+    def _inner_radius(self) -> float:
+        """Return mu that keeps all points inside: one for all, since an old point is asked with a new mu."""
+        assert self.contraction is not None
+        room = self.contraction[1]
+        mu = min(self.radius_of(self.reach), _DRAWN * room)
+        eps = float(np.finfo(self.fun.dtype or np.float64).eps)
+        if mu < eps**_COARSEST * max(1.0, self.reach):
+            raise ValueError(
+                f"query_domain must be 'free' for this constraint: the ball around its center has radius "
+                f"{room:g}, which leaves differences of {self.fun.dtype} too few digits"
+            )
+        return mu
 
     def radius_of(self, size: float) -> float:
         """Return mu at a point whose largest absolute coordinate is `size`."""
@@ -162,7 +183,7 @@ class Probe:
         self.mu = oracle.radius(x, self)
         if oracle.contraction is not None:
             center, room = oracle.contraction
-            share = min(1.0, self.mu / room)
+            share = self.mu / room
             self.point = oracle.point((1.0 - share) * x + share * center)
             self.known, self.n_known = None, 0
 
@@ -201,6 +222,8 @@ class Probe:
             self.oracle.charge(len(idx))
             out = self.point.pairs(idx, block, mu, base) / mu
         self._check(out, idx)
+        if self.oracle.on_nan == "skip":
+            self.oracle.n_good += int(np.isfinite(out).sum())
         return out
 
     def means(self, block: Block, rows: Ints, mu: float | None = None) -> tuple[Array, Array]:
@@ -227,6 +250,7 @@ class Probe:
             table = self.point.table(block.take(some), rows, mu, base) / scale
             good = np.isfinite(table)
             self.oracle.n_bad += int(table.size - good.sum())
+            self.oracle.n_good += int(good.sum())
             table = np.where(good, table, 0.0)
             count = np.maximum(good.sum(axis=1), 1)
             mean[some], square[some] = table.sum(axis=1) / count, (table * table).sum(axis=1) / count

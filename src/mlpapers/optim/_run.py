@@ -187,6 +187,7 @@ class Run:
             "probes": [probe.state() for probe in self._probes],
             "n_queries": self.oracle.n_queries,
             "n_bad": self.oracle.n_bad,
+            "n_good": self.oracle.n_good,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -204,6 +205,7 @@ class Run:
                 self.x = probe.x
         self.move = None if state["move"] is None else self._restored_move(*state["move"])
         self.oracle.n_queries, self.oracle.n_bad = state["n_queries"], state["n_bad"]
+        self.oracle.n_good = state["n_good"]
 
     def _restored_move(self, before: Array, gamma: float, s: Array) -> Move:
         for probe in self._probes:

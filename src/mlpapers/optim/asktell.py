@@ -40,12 +40,13 @@ class FrankWolfeZO:
     x0 : array of shape (d,), optional
         Start; default the center of the set.
     **settings
-        Other arguments of :func:`minimize_fw_zo`.
+        Other arguments of :func:`minimize_fw_zo`. `certificate` is "none" by default, so that no more than
+        `max_queries` values are asked for; what another one asks comes on top.
 
     Attributes
     ----------
     result : FWResult or None
-        Set when the run has ended.
+        Set when the run has ended; its ``fun`` is None without a certificate.
 
     Examples
     --------
@@ -67,6 +68,7 @@ class FrankWolfeZO:
         self._pending: tuple[Array, NDArray[np.int64]] | None = None
         self._error: BaseException | None = None
         total = FiniteSum(self._exchange, n, d, dtype=np.float64)
+        settings = {"certificate": "none", **settings}
         self._thread = threading.Thread(target=self._run, args=(total, x0, constraint, settings), daemon=True)
         self._thread.start()
         self._receive()

@@ -124,7 +124,8 @@ def universal_attack(
     targeted : int, optional
         A class that all images shall be taken for.
     max_queries : int
-        Images shown to the model, a hard cap.
+        Images shown to the model, a hard cap: what the rates and the certificate of the result need, two
+        views of each image by default, is kept back from the method.
     method : str
         As of :func:`minimize_fw_zo`.
     random_state : int, Generator, RandomState, SeedSequence or None
@@ -138,7 +139,7 @@ def universal_attack(
     Raises
     ------
     ValueError
-        For bad options, labels of wrong length, or images outside `clip`.
+        For bad options, labels of wrong length, images outside `clip`, or too small a `max_queries`.
     """
     eps = check_real("eps", eps, low=0.0, closed="neither")
     check_choice("norm", norm, ("linf", "l2"))
@@ -147,24 +148,41 @@ def universal_attack(
     )
     d = int(np.prod(shape))
     ball: ConstraintSet = LInfBall(eps) if norm == "linf" else L2Ball(eps)
-    result = minimize_fw_zo(
-        total,
-        np.zeros(d),
-        ball,
-        method=method,
-        max_queries=max_queries,
-        random_state=random_state,
-        **{"m0": 8, **fw_options},
-    )
-    delta = np.asarray(result.x)
     y = np.asarray(labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels)
+    certificate = check_choice(
+        "certificate", fw_options.pop("certificate", "estimate"), ("estimate", "full", "none")
+    )
+    kept_back = _final_images(len(y), d, certificate, fw_options.get("fd", "forward"))
+    max_queries = check_int("max_queries", max_queries, minimum=kept_back + 1)
+    try:
+        result = minimize_fw_zo(
+            total,
+            np.zeros(d),
+            ball,
+            method=method,
+            max_queries=max_queries - kept_back,
+            certificate="full" if certificate == "full" else "none",
+            random_state=random_state,
+            **{"m0": 8, **fw_options},
+        )
+    except ValueError as error:
+        error.add_note(
+            f"{kept_back} of max_queries={max_queries} are kept back for the rates and the certificate"
+        )
+        raise
+    delta = np.asarray(result.x)
     clean, moved = attacked(np.zeros(d)), attacked(delta)
-    rates = []
-    for batch in (clean, moved):
-        guess = outputs(batch).argmax(axis=1)
-        rates.append(float(np.mean(guess == targeted if targeted is not None else guess != y)))
+    logits = [outputs(batch) for batch in (clean, moved)]
+    rates = [
+        float(np.mean(z.argmax(axis=1) == targeted if targeted is not None else z.argmax(axis=1) != y))
+        for z in logits
+    ]
     distance = np.linalg.norm((moved - clean).reshape(len(moved), -1), axis=1)
     inherited = {field.name: getattr(result, field.name) for field in fields(FWResult)}
+    if certificate == "estimate":
+        goal = y.astype(np.int64) if targeted is None else np.full(len(y), int(targeted))
+        final = _loss(logits[1], goal, loss, float(margin), targeted is not None)
+        inherited["fun"] = float(np.mean(final, dtype=np.float64))
     inherited["n_queries_final"] = result.n_queries_final + 2 * len(y)
     return AttackResult(
         **inherited,
@@ -174,6 +192,13 @@ def universal_attack(
         mean_distortion=float(distance.mean()),
         images=moved[:16],
     )
+
+
+def _final_images(n: int, d: int, certificate: str, fd: str) -> int:
+    """Return how many images are shown after the run: clean, attacked, and for a full certificate."""
+    if certificate != "full":
+        return 2 * n
+    return 3 * n + n * d * (2 if fd == "central" else 1)
 
 
 def attack_sum(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
@@ -17,6 +19,9 @@ from mlpapers.optim.linear import LOSSES, Loss, welsch
 __all__ = ["RobustClassifierFW", "RobustRegressorFW", "SparseLogisticRegressionFW"]
 
 Array = NDArray[np.float64]
+
+# A correntropy fit to fewer rows than this share is one to no structure of the data.
+_FEWEST_NEAR = 0.1
 
 
 class _BinaryFW(ClassifierMixin, LinearFW):
@@ -234,7 +239,7 @@ class RobustRegressorFW(RegressorMixin, _RobustFW):
         Bound on the L1 norm of the coefficients.
     loss : {"welsch", "huber", "squared"}
     sigma : float
-        Width of the correntropy loss, in units of y.
+        Width of the correntropy loss, in units of y: about the spread of the residuals that are no outliers.
     solver : str
         A method of :func:`minimize_fw_zo`.
     max_queries : int or "auto"
@@ -282,6 +287,11 @@ class RobustRegressorFW(RegressorMixin, _RobustFW):
         Returns
         -------
         self
+
+        Warns
+        -----
+        ConvergenceWarning
+            Where `sigma` is so small that nearly all rows are outliers.
         """
         self._check_parameters()
         loss = self._loss()
@@ -289,8 +299,24 @@ class RobustRegressorFW(RegressorMixin, _RobustFW):
         weight = np.asarray(
             _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         )
-        self.coef_, self.intercept_ = self._solve(X, np.asarray(y, dtype=np.float64), weight, loss)
+        y = np.asarray(y, dtype=np.float64)
+        self.coef_, self.intercept_ = self._solve(X, y, weight, loss, shifts_target=True)
+        if self.loss == "welsch":
+            self._warn_of_plateau(np.abs(y - X @ self.coef_ - self.intercept_), weight)
         return self
+
+    def _warn_of_plateau(self, residuals: Array, weight: Array) -> None:
+        """Say so where nearly all rows are outliers: the loss is flat there, and the fit means nothing."""
+        near = float(weight[residuals <= 2.0 * self.sigma].sum() / weight.sum())
+        if near < _FEWEST_NEAR:
+            spread = 1.4826 * float(np.median(residuals[weight > 0.0]))
+            warnings.warn(
+                f"RobustRegressorFW: {1.0 - near:.0%} of the residuals exceed 2 sigma = {2 * self.sigma:g}, "
+                "where the loss is flat, so that the coefficients say little; their robust spread is "
+                f"{spread:.3g}: raise sigma (in units of y) to about that, or radius",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
     def predict(self, X: Any) -> Array:
         """Return the prediction of each row.

@@ -77,6 +77,10 @@ LOSSES = {
 }
 
 
+# Losses whose targets are signs.
+_SIGNS = ("logistic", "smooth_hinge")
+
+
 class LinearFiniteSum(FiniteSum):
     r"""Losses of a linear model.
 
@@ -92,6 +96,12 @@ class LinearFiniteSum(FiniteSum):
     loss : {"logistic", "squared", "welsch", "huber", "smooth_hinge"} or callable or Loss
         The logistic and smooth hinge losses take y in {-1, 1}; "welsch" has width 1. A callable
         ``loss(margin, y)`` is applied to arrays and has no gradient.
+
+    Raises
+    ------
+    ValueError
+        For wrong shapes, entries that are not finite, an unknown loss, or other `y` than -1 and 1 where the
+        loss is "logistic" or "smooth_hinge".
     """
 
     _follows = True
@@ -121,6 +131,10 @@ class LinearFiniteSum(FiniteSum):
             raise ValueError(f"y must have shape ({n},), one entry per row of A; got {self.y.shape}")
         if not (finite and np.isfinite(self.y).all()):
             raise ValueError("A and y must be finite")
+        if isinstance(loss, str) and loss in _SIGNS and not (np.abs(self.y) == 1.0).all():
+            strange = self.y[np.abs(self.y) != 1.0][0]
+            hint = "; y in {0, 1} becomes 2 * y - 1" if np.isin(self.y, (0.0, 1.0)).all() else ""
+            raise ValueError(f"y must be -1 or 1 for loss={loss!r}; got {strange:g}{hint}")
         gradient = self._gradients if self.loss.slope is not None else None
         super().__init__(self._pair_values, n, d, dtype=np.float64, grad=gradient)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from mlpapers.optim._auto import AutoStep
 from mlpapers.optim._cycles import AutoEstimator
 from mlpapers.optim._dvr import AdaptiveDVR, FixedDVR
 from mlpapers.optim._estimators import Estimator
+from mlpapers.optim._fingerprint import fingerprint
 from mlpapers.optim._lean import LeanDVR, LeanStep, is_lean
 from mlpapers.optim._loop import Loop, OptimizationState, Stopping
 from mlpapers.optim._oracle import Oracle
@@ -113,7 +115,7 @@ def minimize_fw_zo(
     schedule : {"adaptive", "fixed"}
         How dvr chooses batch and refresh: from a ledger of variances, or by the formulas in `E`.
     max_queries : int, optional
-        A hard cap. This or `max_iter` is required.
+        A hard cap on what the method asks. This or `max_iter` is required.
     max_iter : int, optional
         Cap on steps.
     tol : float, optional
@@ -150,15 +152,17 @@ def minimize_fw_zo(
     mu : float or "auto"
         Radius of the differences; "auto" follows the precision of the values.
     query_domain : {"free", "feasible", "tangent"}
-        Whether queries may leave C; "feasible" needs an interior, "tangent" is for flat sets.
+        Whether queries may leave C; "feasible" needs an interior, "tangent" is for flat sets. Both bound `mu`
+        by the radius of the ball around the center.
     return_ : {"last", "best"}
         The last point, or that of the least estimated gap.
     certificate : {"estimate", "full", "none"}
-        What is asked after the end: f(x); also a full gap; nothing.
+        What is asked after the end, beyond `max_queries`: f(x); also a full gap; nothing.
     target_fun : float, optional
         Stop where f(x) is at most this; looked at whenever the history is, for n queries.
     chunk_size : int
-        Rows evaluated at once; results do not depend on it.
+        Rows evaluated at once, at most; points that would take more than 64 MiB are fewer. Results do not
+        depend on it.
     callback : callable, optional
         ``callback(state)`` after each step; returning True stops.
     history_every : float
@@ -166,7 +170,8 @@ def minimize_fw_zo(
     checkpoint : path, optional
         File that is kept up to date while the run lasts.
     resume : path, optional
-        Checkpoint to go on from.
+        Checkpoint to go on from, of a run with the same objective, start, constraint and settings. One value
+        that it holds is asked again and counted in ``n_queries_final``.
     random_state : int, Generator, RandomState, SeedSequence or None
         Seed of all draws.
     n_jobs : int or None
@@ -186,7 +191,8 @@ def minimize_fw_zo(
     TypeError
         For an objective that is not callable or a constraint that is no ConstraintSet.
     ValueError
-        For an infeasible start, an unknown option, or a budget that is too small for one step.
+        For an infeasible start, an unknown option, a budget that is too small for one step, a checkpoint of
+        another problem, or differences that do not fit into the constraint.
     FloatingPointError
         For values that are not finite.
 
@@ -218,14 +224,13 @@ def minimize_fw_zo(
             f"max_queries must be at least {estimator.least_cost} for one step of {method!r}; "
             f"got {max_queries}"
         )
-    fingerprint = f"{settings!r}, n={run.n}, d={run.d}, {type(constraint).__name__}"
     loop = Loop(
         run,
         estimator,
         rule,
         stopping,
         keep_best=check_choice("return_", return_, ("last", "best")) == "best",
-        fingerprint=fingerprint,
+        fingerprint={} if checkpoint is None and resume is None else fingerprint(run, given),
     )
     if resume is not None:
         loop.load(Path(resume))
@@ -264,7 +269,7 @@ def _make_oracle(
         check_choice("mu", mu, ("auto",))
     else:
         mu = check_real("mu", mu, low=0.0, closed="neither")
-    basis, contraction = None, None
+    basis, contraction, reach = None, None, 1.0
     if given["query_domain"] == "tangent":
         basis, room = constraint.tangent_basis(x.size)
         contraction = (constraint.center(x.size), room)
@@ -276,6 +281,13 @@ def _make_oracle(
                 "use query_domain='tangent'"
             )
         contraction = (constraint.center(x.size), room)
+    if contraction is not None:
+        if not isinstance(mu, str) and mu > contraction[1]:
+            raise ValueError(
+                f"mu must be at most {contraction[1]:g} with query_domain={given['query_domain']!r}, the "
+                f"radius of the ball around the center of {type(constraint).__name__}; got {mu:g}"
+            )
+        reach = _reach(constraint, x)
     oracle = Oracle(
         total,
         x.size,
@@ -286,8 +298,17 @@ def _make_oracle(
         n_jobs=given["n_jobs"],
         on_nan=settings.option("on_nan", "raise"),
         contraction=contraction,
+        reach=reach,
     )
     return oracle, basis
+
+
+def _reach(constraint: ConstraintSet, x: Array) -> float:
+    """Return the largest absolute coordinate of `x` and of some extreme points."""
+    costs = np.zeros((4, x.size))
+    costs[0], costs[1, 0] = 1.0, 1.0
+    costs[2:] = -costs[:2]
+    return max(float(np.abs(x).max()), float(np.abs(constraint._lmo(costs)).max()))
 
 
 def _make_parts(run: Run, given: dict[str, Any]) -> tuple[Estimator, Step]:
@@ -314,26 +335,33 @@ def _make_result(loop: Loop, given: dict[str, Any], x0: Any) -> FWResult:
     run, status = loop.run, loop.status
     x = loop.result_point()
     n_queries = run.oracle.n_queries
-    value, gap, final = None, None, 0
+    value, gap, final, is_known = None, None, loop.n_checked, True
     if given["certificate"] != "none":
+        oracle = run.oracle
         last = Oracle(
-            run.oracle.fun,
+            oracle.fun,
             run.d,
             max_queries=None,
-            fd=run.oracle.fd,
-            mu=run.oracle.mu,
-            chunk_size=run.oracle.chunk_size,
-            n_jobs=run.oracle.n_jobs,
-            on_nan=run.oracle.on_nan,
+            fd=oracle.fd,
+            mu=oracle.mu,
+            chunk_size=oracle.chunk_size,
+            n_jobs=oracle.n_jobs,
+            on_nan=oracle.on_nan,
         )
         probe = last.at(x)
-        value = float(np.mean(probe.base(np.arange(run.n))))
+        values = probe.base(np.arange(run.n))
+        value, is_known = float(np.mean(values)), bool(np.isfinite(values).any())
         if given["certificate"] == "full":
+            if oracle.contraction is not None:
+                # f(x) is that of the point itself; differences stay inside, around one a little off it.
+                last.contraction, last.reach = oracle.contraction, oracle.reach
+                probe = last.at(x)
             g = np.zeros(run.d)
             block = run.directions.everything()
             block.add(g, probe.means(block, np.arange(run.n))[0])
-            gap = max(float(g @ (x - run.lmo(g))), 0.0)
-        final = last.n_queries
+            gap = max(float(g @ (x - run.lmo(g))), 0.0) if last.n_good or not last.n_bad else math.nan
+        final += last.n_queries
+    is_blind = run.oracle.n_bad > 0 and run.oracle.n_good == 0
     wanted = given["tol"] is not None or given["target_fun"] is not None
     seed = given["random_state"]
     return FWResult(
@@ -350,9 +378,11 @@ def _make_result(loop: Loop, given: dict[str, Any], x0: Any) -> FWResult:
         n_full_gradients=run.n_full_gradients,
         max_queries_per_iter=loop.dearest,
         n_bad=run.oracle.n_bad,
-        success=status in (0, 1) or (not wanted and status in (2, 3)),
+        success=(status in (0, 1) or (not wanted and status in (2, 3))) and is_known and not is_blind,
         status=status,
-        message=STATUS[status] + getattr(loop.estimator, "note", ""),
+        message=STATUS[status]
+        + getattr(loop.estimator, "note", "")
+        + ("; no difference of the objective was finite" if is_blind else ""),
         method=run.settings.method,
         history=loop.history_array(),
         wall_time=np.array(loop.seconds),

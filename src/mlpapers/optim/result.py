@@ -49,7 +49,7 @@ class FWResult(Result):
     n_queries : int
         Values of single f_i asked for by the method.
     n_queries_final : int
-        Values for `fun` and `gap` at the end.
+        Values for `fun` and `gap` at the end, and the one by which a resumed run knows its objective.
     n_lmo, n_iter, n_full_gradients : int
         Calls of the oracle for linear minimisation, steps, and passes over all functions and directions.
     max_queries_per_iter : int
@@ -58,6 +58,7 @@ class FWResult(Result):
         Values dropped because they were not finite.
     success : bool
         Whether `tol` or `target_fun` was reached, or everything allowed was used without either being set.
+        Never where no difference of the objective was finite, or no f_i is at x.
     status : int
         0 tol, 1 target_fun, 2 max_queries, 3 max_iter, 4 callback.
     message, method : str

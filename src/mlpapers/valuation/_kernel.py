@@ -136,7 +136,14 @@ class NeighbourKernel(Kernel):
         self.X, self.X_val = X, X_val
         self.n_samples = len(X)
         self.n_neighbors = n_neighbors
-        self._against = encode_targets(y, y_val, "classification", len(X), len(X_val))
+        self._against = encode_targets(
+            y,
+            y_val,
+            "classification",
+            len(X),
+            len(X_val),
+            remedy="; give a regressor as estimator where they are targets",
+        )
         if self._against.kind == "soft":
             raise ValueError(f"y must hold one label per row of X; got shape {np.shape(y)}")
         self._codes = encode_scores(y, self._against, len(X)).codes
@@ -146,7 +153,7 @@ class NeighbourKernel(Kernel):
         self.empty_utility = 0.0
 
     def check_labels(self, y_new: Any, n_new: int) -> None:
-        encode_scores(y_new, self._against, n_new)
+        encode_scores(y_new, self._against, n_new, name="y_new")
 
     def _rows(
         self, targets: Targets, subsets: Subsets, n_jobs: int | None, verbose: int

@@ -48,7 +48,7 @@ def knn_loo(
     Raises
     ------
     ValueError
-        If an argument is out of range or of the wrong shape.
+        If an argument is out of range or of the wrong shape, or labels are real numbers.
 
     Examples
     --------
@@ -58,7 +58,9 @@ def knn_loo(
     k = check_n_neighbors(n_neighbors)
     points, queries = check_points(X, X_val, metric)
     n = len(points)
-    targets = encode_targets(y, y_val, "classification", n, len(queries))
+    targets = encode_targets(
+        y, y_val, "classification", n, len(queries), remedy="; LeaveOneOut takes targets of a regression"
+    )
     scores = encode_scores(y, targets, n)
     nearest = nearest_neighbours(points, queries, k + 1, metric=metric)[1]
     if targets.kind == "soft":

@@ -19,7 +19,7 @@ from mlpapers.core.validation import (
 )
 from mlpapers.valuation._knn import Rule
 from mlpapers.valuation._knn_game import KNNGame, NearestState
-from mlpapers.valuation._labels import encode_scores, encode_targets
+from mlpapers.valuation._labels import as_labels, encode_scores, encode_targets
 
 
 def check_n_neighbors(n_neighbors: Any) -> int:
@@ -125,7 +125,7 @@ def make_batch(
     ValueError
         If an argument has the wrong length, type or range.
     """
-    n = len(points)
+    n, y = len(points), as_labels(y)
     itself = X_val is None
     if itself:
         check_self_valuation(points, y, y_val, metric)
@@ -133,7 +133,9 @@ def make_batch(
     elif y_val is None:
         raise ValueError("y_val must be given where X_val is")
     points, queries = check_points(points, X_val, metric)
-    targets = encode_targets(y, y_val, task, n, len(queries))
+    targets = encode_targets(
+        y, y_val, task, n, len(queries), remedy="; set task='regression' where they are targets"
+    )
     scores = encode_scores(y, targets, n)
     codes = relabel_groups("groups", groups, n)
     columns = None if np.all(codes[1:] >= codes[:-1]) else np.argsort(codes, kind="stable")

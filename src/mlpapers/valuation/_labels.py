@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.utils.validation import column_or_1d
 
 from mlpapers.core.validation import check_probability_rows
 from mlpapers.valuation._knn import LABELS, PROBABILITIES, TARGETS
+
+# Contents of an object array that can have fractions.
+_FRACTIONS = ("floating", "mixed-integer-float")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +33,8 @@ class ValidationTargets:
         Regression targets, else zeros.
     n_classes : int
         Distinct labels of the first training set and the validation set, or columns of the soft labels.
+    known : frozenset
+        These distinct labels; empty where there are none.
     """
 
     kind: str
@@ -36,6 +42,13 @@ class ValidationTargets:
     codes: NDArray[np.int64]
     targets: NDArray[np.float64]
     n_classes: int
+    known: frozenset[Any] = frozenset()
+
+    def unknown(self, y: Any) -> list[Any]:
+        """Return the labels in `y` that the first training set and the validation set do not have."""
+        if self.classes is None:
+            return []
+        return [label for label in pd.unique(as_labels(y)).tolist() if label not in self.known]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +82,35 @@ def label_kind(name: str, labels: NDArray[Any]) -> str:
     return "number" if inferred in ("integer", "floating", "mixed-integer-float", "boolean") else "object"
 
 
+def as_labels(y: Any) -> NDArray[Any]:
+    """Return labels as an array; a single column is flattened with a warning, as scikit-learn does."""
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        return np.asarray(column_or_1d(labels, warn=True))
+    return labels
+
+
+def is_real_valued(labels: NDArray[Any]) -> bool:
+    """Say whether labels are numbers of which some are not whole, as targets of a regression are."""
+    return _first_fraction(labels) is not None
+
+
+def check_class_labels(name: str, labels: NDArray[Any], remedy: str = "") -> None:
+    """ValueError, which ends in `remedy`, where labels are real numbers: hardly any two would agree."""
+    fraction = _first_fraction(labels)
+    if fraction is not None:
+        raise ValueError(f"{name} must hold class labels; got real numbers such as {fraction:g}{remedy}")
+
+
+def _first_fraction(labels: NDArray[Any]) -> float | None:
+    if labels.dtype.kind == "O" and pd.api.types.infer_dtype(labels, skipna=False) in _FRACTIONS:
+        labels = labels.astype(np.float64)
+    if labels.dtype.kind != "f":
+        return None
+    fractional = np.isfinite(labels) & (labels != np.rint(labels))
+    return float(labels[np.argmax(fractional)]) if fractional.any() else None
+
+
 def check_length(name: str, array: NDArray[Any], length: int, rows_of: str) -> None:
     """ValueError unless `array` is 1-D with one entry for each of the `length` rows of `rows_of`."""
     if array.ndim != 1 or array.shape[0] != length:
@@ -77,9 +119,14 @@ def check_length(name: str, array: NDArray[Any], length: int, rows_of: str) -> N
         )
 
 
-def encode_targets(y: Any, y_val: Any, task: str, n: int, n_val: int) -> ValidationTargets:
-    """Check `y_val` against the first training labels `y`, and encode it."""
-    labels, labels_val = np.asarray(y), np.asarray(y_val)
+def encode_targets(
+    y: Any, y_val: Any, task: str, n: int, n_val: int, *, remedy: str = ""
+) -> ValidationTargets:
+    """Check `y_val` against the first training labels `y`, and encode it.
+
+    `remedy` ends the message where labels turn out to be real numbers.
+    """
+    labels, labels_val = as_labels(y), np.asarray(y_val)
     if labels_val.size == 0:
         raise ValueError("y_val must not be empty")
     check_length("y_val", labels_val, n_val, "X_val")
@@ -98,14 +145,16 @@ def encode_targets(y: Any, y_val: Any, task: str, n: int, n_val: int) -> Validat
     kind = label_kind("y", labels)
     if {kind, kind_val} == {"number", "text"}:
         raise ValueError(f"y_val must hold labels of the type of y; got {kind_val} for {kind}")
+    check_class_labels("y", labels, remedy)
+    check_class_labels("y_val", labels_val, remedy)
     codes_val, classes = pd.factorize(labels_val)
-    n_classes = len(classes.tolist() if kind == "object" else pd.unique(np.concatenate([labels, labels_val])))
-    if kind == "object":
-        n_classes = len({*labels.tolist(), *labels_val.tolist()})
-    return ValidationTargets(kind, pd.Index(classes), codes_val.astype(np.int64), np.zeros(n_val), n_classes)
+    known = frozenset(pd.unique(labels).tolist()) | frozenset(classes.tolist())
+    return ValidationTargets(
+        kind, pd.Index(classes), codes_val.astype(np.int64), np.zeros(n_val), len(known), known
+    )
 
 
-def encode_scores(y: Any, against: ValidationTargets, n: int) -> Scores:
+def encode_scores(y: Any, against: ValidationTargets, n: int, *, name: str = "y") -> Scores:
     """Check training labels against the validation targets, and encode them.
 
     Raises
@@ -113,23 +162,26 @@ def encode_scores(y: Any, against: ValidationTargets, n: int) -> Scores:
     ValueError
         If `y` has the wrong length, another type than before, or rows that are no distributions.
     """
-    labels = np.asarray(y)
+    labels = as_labels(y)
     no_codes, no_table = np.zeros(0, dtype=np.int32), np.zeros((1, 0))
     if against.kind == "soft":
         if labels.ndim != 2 or labels.shape != (n, against.n_classes):
             raise ValueError(
-                f"y must hold soft labels of shape ({n}, {against.n_classes}); got shape {labels.shape}"
+                f"{name} must hold soft labels of shape ({n}, {against.n_classes}); got shape {labels.shape}"
             )
         if labels.dtype.kind not in "iuf":
-            raise ValueError(f"y must hold numbers where it is 2-D (soft labels); got dtype {labels.dtype}")
-        table = check_probability_rows("y", labels)
+            raise ValueError(
+                f"{name} must hold numbers where it is 2-D (soft labels); got dtype {labels.dtype}"
+            )
+        table = check_probability_rows(name, labels)
         return Scores(PROBABILITIES, no_codes, np.ascontiguousarray(table.T))
-    check_length("y", labels, n, "X")
+    check_length(name, labels, n, name.replace("y", "X"))
     if against.kind == "target":
-        return Scores(TARGETS, no_codes, check_numbers("y", labels).reshape(1, n))
-    kind = label_kind("y", labels)
+        return Scores(TARGETS, no_codes, check_numbers(name, labels).reshape(1, n))
+    kind = label_kind(name, labels)
     if kind != against.kind:
-        raise ValueError(f"y must hold labels of the type seen before ({against.kind}); got {kind}")
+        raise ValueError(f"{name} must hold labels of the type seen before ({against.kind}); got {kind}")
+    check_class_labels(name, labels)
     codes = against.classes.get_indexer(pd.Index(labels)) if against.classes is not None else no_codes
     return Scores(LABELS, np.asarray(codes, dtype=np.int32), no_table)
 

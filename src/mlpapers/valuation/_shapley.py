@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _num_samples, validate_data
 
 from mlpapers.core.parallel import spawn_seeds
@@ -23,6 +22,7 @@ from mlpapers.core.validation import (
 from mlpapers.valuation._base import ValuerMixin
 from mlpapers.valuation._games import BlockGame, Game
 from mlpapers.valuation._knn_utility import KNNUtility
+from mlpapers.valuation._labels import as_labels, is_real_valued
 from mlpapers.valuation._montecarlo import ScanPlan, estimate_values
 from mlpapers.valuation._precedence import PartialOrder, PrecedenceSampler, count_extensions
 from mlpapers.valuation.game import enumerate_values
@@ -96,7 +96,7 @@ class GameValuer(ValuerMixin, BaseEstimator):
                 raise ValueError(
                     f"scoring needs an estimator; got scoring={self.scoring!r} with estimator=None"
                 )
-            return KNNUtility(X, y, X_val, y_val, self.n_neighbors, knn_task(y))
+            return KNNUtility(X, y, X_val, y_val, self.n_neighbors, knn_task(y, y_val))
         return Utility(
             self.estimator,
             X,
@@ -248,12 +248,15 @@ class ShapleyValuer(GameValuer):
         )
 
 
-def knn_task(y: ArrayLike) -> str:
-    """Return "regression" for real-valued targets, else "classification" (whole numbers are labels)."""
-    labels = np.asarray(y)
-    if labels.ndim != 1 or labels.dtype.kind != "f" or not np.isfinite(labels).all():
+def knn_task(y: ArrayLike, y_val: ArrayLike) -> str:
+    """Return "regression" where either has real-valued targets, else "classification".
+
+    Whole numbers are labels, and so is the column that `y_val` names where `y` holds soft labels.
+    """
+    labels, labels_val = as_labels(y), np.asarray(y_val)
+    if labels.ndim != 1:
         return "classification"
-    return "regression" if type_of_target(labels) == "continuous" else "classification"
+    return "regression" if is_real_valued(labels) or is_real_valued(labels_val) else "classification"
 
 
 def as_players(game: Game, blocks: list[NDArray[np.int64]] | None) -> Game:

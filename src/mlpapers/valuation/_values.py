@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
-__all__ = ["as_values"]
+from mlpapers.valuation._base import ValuerMixin
+
+__all__ = ["as_numbers", "as_values"]
+
+
+def as_numbers(name: str, values: Any) -> NDArray[np.float64]:
+    """Return numbers of any shape as float64; TypeError or ValueError that names them where they are none."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} must be numbers; got {reprlib.repr(values)}") from error
 
 
 def as_values(values: Any, n: int | None, rows_of: str) -> NDArray[np.float64]:
@@ -18,7 +30,9 @@ def as_values(values: Any, n: int | None, rows_of: str) -> NDArray[np.float64]:
         if inner is not None and not callable(inner) and not isinstance(values, pd.DataFrame):
             values = inner
             break
-    numbers = np.asarray(values, dtype=np.float64)
+    if isinstance(values, ValuerMixin):
+        check_is_fitted(values, "values_")
+    numbers = as_numbers("values", values)
     if numbers.ndim != 1 or (n is not None and len(numbers) != n):
         expected = "1-D" if n is None else f"of shape ({n},), one entry per row of {rows_of}"
         raise ValueError(f"values must be {expected}; got shape {numbers.shape}")

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mlpapers.valuation._values import as_values
+
 __all__ = ["aggregate_values"]
 
 
@@ -29,20 +31,16 @@ def aggregate_values(values: ArrayLike | Any, owners: ArrayLike) -> pd.Series:
     Raises
     ------
     ValueError
-        If the lengths differ, or an owner is missing.
+        If the lengths differ, a value is not finite, or an owner is missing.
+    NotFittedError
+        If `values` is a valuer that is not fitted.
 
     Examples
     --------
     >>> aggregate_values([0.25, 0.5, 0.125], ["b", "a", "b"]).to_dict()
     {'a': 0.5, 'b': 0.375}
     """
-    if hasattr(values, "values_"):
-        values = values.values_
-    elif not isinstance(values, np.ndarray) and hasattr(values, "values"):
-        values = values.values
-    amounts = np.asarray(values, dtype=np.float64)
-    if amounts.ndim != 1:
-        raise ValueError(f"values must have shape (n,); got {amounts.shape}")
+    amounts = as_values(values, None, "")
     labels = np.asarray(owners)
     if labels.shape != amounts.shape:
         raise ValueError(f"owners must have shape {amounts.shape}, one per value; got {labels.shape}")

@@ -127,7 +127,8 @@ class _PermutationValuer(ShapleyValuer):
         blocks: list[NDArray[np.int64]] | None,
         player_groups: NDArray[np.int64],
     ) -> None:
-        valuer = KNNShapley(self.n_neighbors, task=knn_task(y), n_jobs=self.n_jobs, verbose=self.verbose)
+        task = knn_task(y, y_val)
+        valuer = KNNShapley(self.n_neighbors, task=task, n_jobs=self.n_jobs, verbose=self.verbose)
         valuer.fit(X, y, X_val, y_val, groups=groups)
         values = valuer.values_
         if blocks is not None:
@@ -162,8 +163,9 @@ class AsymmetricShapley(_PermutationValuer):
     Parameters
     ----------
     estimator : scikit-learn classifier or regressor, optional
-        The model whose score is the utility. None stands for the linear K-nearest-neighbour utility of
-        ``KNNShapley`` (real-valued targets: its regression).
+        The model whose score is the utility; one that draws at random needs a ``random_state`` of its own.
+        None stands for the linear K-nearest-neighbour utility of ``KNNShapley`` (its regression where `y` or
+        `y_val` has fractions).
     method : {"auto", "knn", "exact", "mc"}, default="auto"
         "knn" is the closed form for nearest neighbours (only without an estimator, weights and precedence),
         "exact" enumerates coalitions (at most 16 players per group), "mc" scans random orders. "auto" picks

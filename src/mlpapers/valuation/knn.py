@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,8 @@ class KNNShapley(ValuerMixin, BaseEstimator):
         X : array-like of shape (n, d)
             Training points.
         y : array-like of shape (n,) or (n, C)
-            Labels of any hashable type, targets of a regression, or soft labels (rows sum to 1).
+            Labels of any hashable type but numbers with fractions, targets of a regression, or soft labels
+            (rows sum to 1).
         X_val : array-like of shape (M, d), optional
             Validation points; without them the training set values itself, each point but the one that is
             predicted.
@@ -177,7 +179,8 @@ class KNNShapley(ValuerMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If a parameter or an array is not as described.
+            If a parameter or an array is not as described, as where real-valued targets meet
+            ``task="classification"``.
         """
         check_parameters(self)
         points = validate_data(self, X, dtype=np.float64, order="C")
@@ -188,7 +191,7 @@ class KNNShapley(ValuerMixin, BaseEstimator):
         if self.algorithm == "theorem":
             values = theorem_values(game)
         self_valued = X_val is None
-        self._market = Market(game.blocks.queries, game.targets, state, game.rule.empty_value, self_valued)
+        self._market = Market.opened(self, game, state, self_valued=self_valued)
         self._store(batch.by_row(values / (game.n_val - self_valued)), batch.groups)
         return self
 
@@ -220,7 +223,8 @@ class KNNShapley(ValuerMixin, BaseEstimator):
         ------
         ValueError, TypeError
             As :meth:`fit`; also if the number of columns or the type of labels differs from that seen before,
-            and after a fit without `X_val`.
+            after a fit without `X_val`, if a parameter of the utility was changed, and for a new class where
+            v(empty) counts the classes (``denominator="min"``, ``empty_value=None``).
         """
         if not hasattr(self, "values_"):
             if X_val is None or y_val is None:
@@ -230,10 +234,12 @@ class KNNShapley(ValuerMixin, BaseEstimator):
         if self.algorithm != "fast":
             raise ValueError(f"algorithm must be 'fast' for partial_fit; got {self.algorithm!r}")
         market = self._market
+        market.check_unchanged(self)
         if market.self_valued:
             raise ValueError("X_val must be given in the first fit for batches to follow")
         points, queries = self._arrivals(X, X_val, y_val)
         scores = encode_scores(y, market.targets, len(points))
+        market.check_classes(y, self)
         game = KNNGame(
             blocks=DistanceBlocks(points, queries, self.metric, float32=self.float32),
             bounds=np.array([0, len(points)]),
@@ -246,7 +252,7 @@ class KNNShapley(ValuerMixin, BaseEstimator):
             max_memory=float(self.max_memory),
         )
         values, state = game.total(self.n_jobs, self.verbose)
-        self._market = Market(market.X_val, market.targets, state, market.empty_value, False)
+        self._market = replace(market, state=state)
         codes = np.full(len(points), self.groups_.max() + 1)
         self._store(
             np.concatenate([self.values_, values / game.n_val]), np.concatenate([self.groups_, codes])
@@ -309,12 +315,13 @@ class KNNShapley(ValuerMixin, BaseEstimator):
         NotFittedError
             If the valuer is not fitted.
         ValueError
-            If an array has another shape or type than in `fit`.
+            If an array has another shape or type than in `fit`, or a parameter of the utility was changed.
         """
         check_is_fitted(self, "values_")
         market = self._market
+        market.check_unchanged(self)
         points, queries = self._arrivals(X_new, X_val, None)
-        scores = encode_scores(y_new, market.targets, len(points))
+        scores = encode_scores(y_new, market.targets, len(points), name="y_new")
         total = arrival_total(
             DistanceBlocks(points, queries, self.metric, float32=self.float32),
             scores,

@@ -16,7 +16,8 @@ from mlpapers.core.knn import knn_shapley_values, nearest_neighbours, rank_neigh
 from mlpapers.core.validation import check_choice, check_real, check_rng
 from mlpapers.valuation import _market
 from mlpapers.valuation._kernel import NeighbourKernel
-from mlpapers.valuation._labels import encode_scores, encode_targets
+from mlpapers.valuation._labels import as_labels, check_class_labels, encode_scores, encode_targets
+from mlpapers.valuation._values import as_numbers
 from mlpapers.valuation.knn import check_n_neighbors
 
 __all__ = ["DataMarket", "Offer", "posted_price"]
@@ -60,8 +61,10 @@ def posted_price(
 
     Parameters
     ----------
-    value, stderr : array-like
-        Estimates and their standard errors.
+    value : float or array-like
+        Estimates.
+    stderr : float or array-like of the shape of `value`
+        Their standard errors.
     pricing : {"point", "lcb", "ucb_ask"}
     confidence : float, default=0.95
         c, in (0, 1).
@@ -69,6 +72,11 @@ def posted_price(
     Returns
     -------
     ndarray, of the shape of `value`
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an estimate is not finite, a standard error is negative or not finite, or the shapes differ.
 
     Examples
     --------
@@ -78,7 +86,17 @@ def posted_price(
     check_choice("pricing", pricing, PRICING)
     c = check_real("confidence", confidence, low=0.0, high=1.0, closed="neither")
     side = {"point": 0.0, "lcb": -1.0, "ucb_ask": 1.0}[pricing]
-    return np.asarray(value, dtype=np.float64) + side * float(ndtri(c)) * np.asarray(stderr, dtype=np.float64)
+    estimate, error = as_numbers("value", value), as_numbers("stderr", stderr)
+    if not np.isfinite(estimate).all():
+        raise ValueError("value must be finite; got NaN or infinity")
+    wrong = ~(np.isfinite(error) & (error >= 0.0))
+    if wrong.any():
+        raise ValueError(f"stderr must be finite and not negative; got {error[wrong][0]:g}")
+    if error.ndim and error.shape != estimate.shape:
+        raise ValueError(
+            f"stderr must be a number or have the shape of value, {estimate.shape}; got {error.shape}"
+        )
+    return np.asarray(estimate + side * float(ndtri(c)) * error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +136,7 @@ class DataMarket:
     Parameters
     ----------
     X_val, y_val : array-like of shape (M, d) and (M,)
-        The broker's validation data.
+        The broker's validation data; class labels of any hashable type but numbers with fractions.
     n_neighbors : int, default=5
         K.
     pricing : {"point", "lcb", "ucb_ask"}, default="lcb"
@@ -180,6 +198,7 @@ class DataMarket:
         self.budget = None if budget is None else check_real("budget", budget, low=0.0)
         self.mode = check_choice("mode", mode, ("asymmetric", "symmetric"))
         self._rng = check_rng(random_state)
+        check_class_labels("y_val", self.y_val)
         self._truth = encode_targets(
             self.y_val, self.y_val, "classification", len(self.X_val), len(self.X_val)
         )
@@ -217,13 +236,14 @@ class DataMarket:
         Raises
         ------
         ValueError, TypeError
-            If an array does not fit the validation data, or `reserve` is negative.
+            If an array does not fit the validation data, `y` holds no class labels, or `reserve` is negative.
         """
         batch = check_array(X, dtype=np.float64, order="C", input_name="X")
         if batch.shape[1] != self.X_val.shape[1]:
             raise ValueError(f"X must have the {self.X_val.shape[1]} columns of X_val; got {batch.shape[1]}")
         floor = check_real("reserve", reserve, low=0.0)
-        codes = encode_scores(y, self._truth, len(batch)).codes
+        labels = as_labels(y)
+        codes = encode_scores(labels, self._truth, len(batch)).codes
         held, arrival = self._bought, len(self._sellers)
         points = np.concatenate([held.X, batch])
         joined = _Bought(
@@ -248,7 +268,7 @@ class DataMarket:
         if accepted:
             self._bought, self._payouts = joined, payouts
             self._sellers.append(seller)
-            self._labels.append(np.asarray(y))
+            self._labels.append(labels)
         reach = float(ndtri(0.5 * (1.0 + self.confidence))) * stderr
         answer = Offer(accepted, price, value, value - reach, value + reach)
         settled = self.settle()

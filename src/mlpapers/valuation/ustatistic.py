@@ -64,7 +64,7 @@ class UStatisticShapley(IntervalMixin, BaseEstimator):
     ----------
     estimator : scikit-learn classifier or regressor, or None, default=None
         Model of the utility (see :class:`~mlpapers.valuation.Utility`). None is the nearest-neighbour utility
-        of :class:`~mlpapers.valuation.KNNShapley`, whose kernel is exact.
+        of :class:`~mlpapers.valuation.KNNShapley` for class labels, whose kernel is exact.
     subset_size : int or None, default=None
         s; None stands for max(2, floor(sqrt(n))).
     n_subsets : int, default=1000

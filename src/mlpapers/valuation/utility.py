@@ -15,7 +15,7 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import check_array
 
 from mlpapers.core.validation import check_bool, check_choice, check_indices, check_int, check_real
-from mlpapers.valuation._labels import check_length, check_numbers, label_kind
+from mlpapers.valuation._labels import check_class_labels, check_length, check_numbers, label_kind
 from mlpapers.valuation._model_scans import NearestPoints
 from mlpapers.valuation.incremental import incremental_scan
 from mlpapers.valuation.scan import RefitScan, Scan
@@ -225,6 +225,8 @@ class Utility:
         if self._regression:
             return check_numbers(name, targets)
         label_kind(name, targets)
+        if self._classification:
+            check_class_labels(name, targets, "; give a regressor as estimator where they are targets")
         return targets
 
 

@@ -1,12 +1,13 @@
 """Capture: operations, free sizes, floors, refusals."""
 
 import pytest
+import torch
 
 from mlpapers.kernels.claims._suite import make_task
 from mlpapers.kernels.dsl.base import Hardware
-from mlpapers.kernels.graph import capture, floor_seconds
+from mlpapers.kernels.graph import UnsupportedOp, capture, floor_seconds
 from mlpapers.kernels.graph.size import Sym
-from mlpapers.kernels.task import TaskError
+from mlpapers.kernels.task import Task, TaskError
 
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
 
@@ -84,3 +85,44 @@ def test_a_leading_size_of_one_is_free_where_it_can_be(forward, inputs, free, sh
     assert graph.symbols == free
     # What is known at capture is the task's own size, not the one that it was captured at.
     assert [int(size) for size in graph.nodes[graph.outputs[0]].shape] == shape
+
+
+class Held(torch.nn.Module):
+    """Every kind of tensor that a module can hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(3)
+        self.linear = torch.nn.Linear(3, 3)
+        self.register_buffer("mask", torch.randn(3), persistent=False)
+        self.table, self.several = torch.randn(3), [torch.randn(3)]
+
+    def forward(self, x):
+        return self.linear(self.norm(x)) * self.mask + self.table + self.several[0]
+
+
+def test_an_instance_is_captured_with_its_buffers():
+    module = Held()
+    graph = capture(Task.from_module(module, lambda: [torch.randn(5, 3)]))
+    assert {"mask", "table", "norm.running_mean", "linear.weight"} <= {
+        node.attrs["key"] for node in graph.nodes if node.op == "state"
+    }
+    assert [node.attrs["values"] for node in graph.nodes if node.op == "const"] == [
+        module.several[0].tolist()
+    ]
+    assert "norm.running_var" in dict(graph.updates)
+    assert module.norm.num_batches_tracked == 0
+
+
+def test_variadic_arguments_have_free_sizes():
+    class Product(torch.nn.Module):
+        def forward(self, *factors, **options):
+            return factors[0] * factors[1]
+
+    graph = capture(Task.from_module(Product(), lambda: [torch.randn(5, 3), torch.randn(5, 3)]))
+    assert graph.symbols == {"n0": (0, 0)}
+
+
+def test_numbers_that_no_kernel_holds_are_named():
+    with pytest.raises(UnsupportedOp, match=r"_fft_r2c.*complex64"):
+        capture(task("return torch.fft.rfft(x).abs()", "torch.rand(3, 16)"))

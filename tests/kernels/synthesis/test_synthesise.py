@@ -15,6 +15,7 @@ from mlpapers.kernels.kernel import Kernel
 from mlpapers.kernels.sketch import Sketch
 from mlpapers.kernels.synthesis import bucket, candidate, design, synthesise
 from mlpapers.kernels.task import Task
+from mlpapers.kernels.verify._guard import Recorder
 
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
@@ -144,6 +145,19 @@ def test_tasks_from_modules_get_a_constructor_of_their_own():
             Task.from_module(module, lambda: [torch.randn(3, 4)])
         )
     )
+
+
+def test_a_linear_layer_of_a_strided_operand_stays_one_product():
+    task = make_task(
+        "t", "self.f = nn.Linear(7, 5)", "return self.f(x.transpose(0, 1))", ("torch.randn(6, 4, 7)",), HEAD
+    )
+    made = candidate(synthesise(task)[0])
+    check(task, made)
+    module, inputs = task.build()
+    for model, refused in ((module, {"add": 1}), (Kernel(made.code, "cpp", "cpu", task).load()(), {})):
+        with torch.no_grad(), Recorder("contractions") as recorder:
+            model(*inputs)
+        assert recorder.refused == refused
 
 
 def test_policies_on_the_library():

@@ -134,3 +134,21 @@ def get_inputs():
     assert not reference.takes([x[:, :1].contiguous(), y + 1], state)
     # Where nothing is an index nothing is tried.
     assert reference.takes([x, x[:3]], state)
+
+
+def test_a_size_of_zero_is_kept():
+    empty = RELU.with_overrides(n=0)
+    assert empty.draw_inputs()[0].shape == (0, 50)
+    assert shapes(trials_of(empty)) == []
+    # The other dimension is still tried at other sizes.
+    assert ((0, 100),) in shapes(trials_of(empty, shape_policy="dynamic"))
+
+
+def test_keys_of_a_tied_weight_keep_one_value():
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4, bias=False))
+    module[1].weight = module[0].weight
+    trials = trials_of(Task.from_module(module, lambda: [torch.randn(3, 4)]))
+    assert not torch.equal(trials[0].state["0.weight"], trials[1].state["0.weight"])
+    for trial in trials:
+        assert torch.equal(trial.state["0.weight"], trial.state["1.weight"])
+        assert torch.equal(trial.state_after["0.weight"], trial.state["0.weight"])

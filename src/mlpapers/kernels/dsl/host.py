@@ -143,6 +143,8 @@ class Host(abc.ABC):
                 return "[" + ", ".join(map(decode, value)) + "]"
             return repr(value)
 
+        if self.falls_apart(call):
+            tensors[0] += ".contiguous()"
         arguments = [decode(value) for value in spec["args"]]
         arguments += [f"{key}={decode(value)}" for key, value in spec["kwargs"].items()]
         result = f"{self.callee(call.target)}({', '.join(arguments)})"
@@ -154,6 +156,17 @@ class Host(abc.ABC):
             self.lines.append(f"{''.join(f'{name}, ' for name in call.dst)}= {result}")
             self.lines += [f"{name} = {name}{dense}" for name in call.dst if (dense := self.made_dense(name))]
         self.made.update(call.dst)
+
+    def falls_apart(self, call: Call) -> bool:
+        """Return whether torch would do a call as a product and an addition of its own.
+
+        It does so with a linear layer of a strided operand that is no matrix; of a dense one it makes one
+        product that adds the bias.
+        """
+        given = self.views.get(call.args[0]) if call.args else None
+        if call.target != "aten.linear.default" or given is None or len(call.args) < 3:
+            return False
+        return len(given.dims) > 2
 
     def made_dense(self, name: str) -> str:  # noqa: ARG002
         """Return what makes a library's result lie densely."""

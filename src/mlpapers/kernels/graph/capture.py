@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -104,8 +105,8 @@ def _export(task: Task, shape_policy: str, kept: tuple[str, ...]) -> tuple[Any, 
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with _quiet(), FakeTensorMode(allow_non_fake_inputs=True):
-        module, inputs = task.build()
+    with _quiet():
+        module, inputs = _built(task, FakeTensorMode(allow_non_fake_inputs=True))
     if any(isinstance(value, torch.Tensor) and not hasattr(value, "fake_mode") for value in inputs):
         with _quiet(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
             inputs = [mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for v in inputs]
@@ -122,6 +123,25 @@ def _export(task: Task, shape_policy: str, kept: tuple[str, ...]) -> tuple[Any, 
             f"task {task.name!r} cannot be captured: {type(error).__name__}: {str(error).strip()[:400]}"
         ) from error
     return program, hints, inputs
+
+
+def _built(task: Task, mode: Any) -> tuple[Any, list[Any]]:
+    """Return the task's module and its inputs as fake tensors.
+
+    An instance is copied around fake weights: nothing is allocated, and what is tied stays tied. Tensors that
+    are neither its parameters nor its buffers keep their values.
+    """
+    instance = task.instance
+    if instance is None:
+        with mode:
+            return task.build()
+    fakes = {id(value): mode.from_tensor(value) for value in (*instance.parameters(), *instance.buffers())}
+    with mode:
+        inputs = task.draw_inputs()
+    try:
+        return copy.deepcopy(instance, fakes), inputs
+    except (RuntimeError, TypeError) as error:
+        raise TaskError(f"task {task.name!r}: the module cannot be copied: {error}") from error
 
 
 def _export_at_any_batch(
@@ -204,7 +224,9 @@ def _by_name(module: Any, free: tuple[Any, ...]) -> Any:
     """Arrange the free dims as the exporter wants them: variadic arguments are one tuple."""
     import inspect
 
-    parameters = list(inspect.signature(module.forward).parameters.values())
+    # Everything is given by position; what else there is has its default.
+    apart = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    parameters = [p for p in inspect.signature(module.forward).parameters.values() if p.kind not in apart]
     if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
         return {
             p.name: (free[k:] if p.kind is inspect.Parameter.VAR_POSITIONAL else free[k])

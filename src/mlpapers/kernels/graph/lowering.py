@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlpapers.kernels.graph.ir import Builder, Node
+from mlpapers.kernels.graph.ir import Builder, Node, UnsupportedOp
 from mlpapers.kernels.graph.size import Size, from_torch
 
 Rule = Callable[["Lowering", Any], Any]
@@ -94,7 +94,13 @@ class Lowering:
 
     def dtype(self, call: Any) -> str:
         """Return the storage type of a call's (first) result."""
-        return self.dtypes[results(call)[0].dtype]
+        return self.storage(call, results(call)[0].dtype)
+
+    def storage(self, call: Any, dtype: Any) -> str:
+        """Return the storage type of a torch dtype that `call` makes; UnsupportedOp where there is none."""
+        if dtype not in self.dtypes:
+            raise UnsupportedOp(f"{call.target} makes numbers of {dtype}, which no kernel holds")
+        return self.dtypes[dtype]
 
     def size(self, value: Any) -> Size:
         """Return a size given as a number, a SymInt or a node that computes one."""
@@ -153,7 +159,7 @@ class Lowering:
             "library",
             inputs,
             shapes[0],
-            self.dtypes[outputs[0].dtype],
+            self.storage(call, outputs[0].dtype),
             target=str(call.target),
             args=args,
             kwargs=kwargs,
@@ -164,7 +170,7 @@ class Lowering:
         if not isinstance(call.meta["val"], list | tuple):
             return position
         return [
-            self.b.add("pick", (position,), shape, self.dtypes[output.dtype], result=k)
+            self.b.add("pick", (position,), shape, self.storage(call, output.dtype), result=k)
             for k, (shape, output) in enumerate(zip(shapes, outputs))
         ]
 

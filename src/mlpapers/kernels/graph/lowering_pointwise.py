@@ -100,7 +100,7 @@ def compare(lo: Lowering, call: Any) -> Any:
     import torch
 
     values = [value.meta["val"] if hasattr(value, "meta") else value for value in call.args[:2]]
-    dtype = lo.dtypes[torch.result_type(*values)]
+    dtype = lo.storage(call, torch.result_type(*values))
     op = call.target.__name__.split(".")[0]
     return lo.apply(op, [lo.operand(value, dtype) for value in call.args[:2]], "b1", lo.shape(call))
 

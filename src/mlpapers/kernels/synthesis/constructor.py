@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ast
-import inspect
-from typing import Any
 
+from mlpapers.kernels.synthesis.skeleton import skeleton
 from mlpapers.kernels.task import Task, TaskError
 
 
@@ -24,7 +23,7 @@ def host_text(task: Task, names: list[str]) -> tuple[str, list[str]]:
     arguments : list of str
     """
     if task.live is not None:
-        return _skeleton(task, names)
+        return skeleton(task, names)
     tree = ast.parse(task.resolved_source)
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     model = classes.get("Model")
@@ -101,41 +100,3 @@ class _Renamer(ast.NodeTransformer):
         if node.id == "Model":
             node.id = "ModelNew"
         return node
-
-
-def _skeleton(task: Task, names: list[str]) -> tuple[str, list[str]]:
-    """Return the text of a module without source: its tree of parameters and buffers, to be loaded."""
-    module, _ = task.build()
-    lines = ["import torch", "import torch.nn as nn", "", "", "class ModelNew(nn.Module):"]
-    accepts = inspect.signature(type(module).__init__).parameters
-    extra = (
-        ", *args, **kwargs" if len(accepts) > 1 and isinstance(task.live and task.live.module, type) else ""
-    )
-    lines += [f"    def __init__(self{extra}):", "        super().__init__()"]
-    for path, child in module.named_modules():
-        if path:
-            parent, _, name = path.rpartition(".")
-            lines.append(f"        {_owner(parent)}.add_module({name!r}, nn.Module())")
-        lines += _tensors(path, child)
-    parameters = list(inspect.signature(module.forward).parameters)
-    expressions = [parameters[k] if k < len(parameters) else names[k] for k in range(len(names))]
-    lines += ["", f"    def forward({', '.join(['self', *expressions])}):"]
-    return "\n".join(lines), expressions
-
-
-def _owner(path: str) -> str:
-    return f"self.get_submodule({path!r})" if path else "self"
-
-
-def _tensors(path: str, module: Any) -> list[str]:
-    lines = []
-    for name, value in module._parameters.items():
-        if value is not None:
-            made = f"nn.Parameter(torch.zeros({list(value.shape)}, dtype={value.dtype}))"
-            lines.append(f"        {_owner(path)}.register_parameter({name!r}, {made})")
-    for name, value in module._buffers.items():
-        if value is not None:
-            kept = name not in module._non_persistent_buffers_set
-            made = f"torch.zeros({list(value.shape)}, dtype={value.dtype})"
-            lines.append(f"        {_owner(path)}.register_buffer({name!r}, {made}, persistent={kept})")
-    return lines

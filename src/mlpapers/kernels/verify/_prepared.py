@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlpapers.core._files import naming
 from mlpapers.core.validation import check_rng
+from mlpapers.kernels.verify._room import save_tensors
 from mlpapers.kernels.verify.devices import on_host, take_device
 from mlpapers.kernels.verify.inputs import Trial, answered, draw_trials
 from mlpapers.kernels.verify.isolation import Limits, job_folder
@@ -91,11 +93,9 @@ class Prepared:
     def reference(self) -> Reference:
         """The task's module."""
         if self._reference is None:
-            import torch
-
             self._reference = Reference(self.task, self.init_seed, self.device)
             self._state = self._reference.state()
-            torch.save(self.task.init_inputs(), self.folder / "init.pt")
+            save_tensors(self.task.init_inputs(), self.folder / "init.pt")
         return self._reference
 
     @property
@@ -108,8 +108,6 @@ class Prepared:
     def trials(self) -> list[Trial]:
         """The trials; their inputs and weights are on disk for the workers, the answers are not."""
         if self._trials is None:
-            import torch
-
             # Calls before now may have changed buffers.
             self.reference.module.load_state_dict(self.state)
             with self._alone():
@@ -121,7 +119,7 @@ class Prepared:
                     rng=self.rng,
                 )
             for number, trial in enumerate(self._trials):
-                torch.save({"inputs": trial.inputs, "state": trial.state}, self.trial_file(number))
+                save_tensors({"inputs": trial.inputs, "state": trial.state}, self.trial_file(number))
         return self._trials
 
     def trial_file(self, number: int) -> Path:
@@ -194,9 +192,9 @@ class Prepared:
                 self.folder / f"copy{k}.pt" for k in range(_N_COPIES if size <= _LARGE else _N_COPIES // 2)
             ]
             for path in self._copies:
-                torch.save({"inputs": self.task.draw_inputs(self.seed())}, path)
-            torch.save({"inputs": self._fresh}, self.folder / "fresh.pt")
-            torch.save(self.state, self.folder / "state.pt")
+                save_tensors({"inputs": self.task.draw_inputs(self.seed())}, path)
+            save_tensors({"inputs": self._fresh}, self.folder / "fresh.pt")
+            save_tensors(self.state, self.folder / "state.pt")
         return self._fresh
 
     @property
@@ -225,8 +223,9 @@ class Prepared:
         import torch
 
         random = self.random  # makes the reference, and with it writes the constructor's arguments
-        (folder / "candidate.py").write_text(code, encoding="utf-8")
-        (folder / "init.pt").write_bytes((self.folder / "init.pt").read_bytes())
+        with naming(folder):
+            (folder / "candidate.py").write_text(code, encoding="utf-8")
+            (folder / "init.pt").write_bytes((self.folder / "init.pt").read_bytes())
         return {
             "procedure": procedure,
             "threads": torch.get_num_threads(),

@@ -13,6 +13,7 @@ import numpy as np
 
 from mlpapers.kernels.verify import hacks as catalogue
 from mlpapers.kernels.verify._prepared import Prepared, builds_itself
+from mlpapers.kernels.verify._room import check_room
 from mlpapers.kernels.verify.devices import check_devices, on_host, put_together, share_out, take_device
 from mlpapers.kernels.verify.inputs import Trial
 from mlpapers.kernels.verify.isolation import Limits, Outcome, job_folder, run_job, start_workers
@@ -142,6 +143,7 @@ class Examiner:
         try:
             self._language.build(code, kernel_cache(), self.backend)
         except (BuildError, DSLUnavailable) as error:
+            check_room(kernel_cache())
             return _failed("build", CorrectnessReport(error=str(error), error_class="compile"))
         return None
 

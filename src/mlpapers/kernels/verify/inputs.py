@@ -154,7 +154,12 @@ def _size_groups(inputs: Sequence[Any], shape_policy: str) -> list[list[tuple[in
 
 
 def _new_sizes(size: int, shape_policy: str) -> list[int]:
-    """Return b + 1 and ceil(b / 2), or for "dynamic" one, an odd size, and twice the size."""
+    """Return b + 1 and ceil(b / 2), or for "dynamic" one, an odd size, and twice the size.
+
+    Nothing can be drawn for a dimension of which the task draws no entries: 0 keeps its size.
+    """
+    if size == 0:
+        return []
     if shape_policy == "batch":
         wanted = [size + 1, -(-size // 2)]
     else:
@@ -270,10 +275,14 @@ def _perturbed(state: dict[str, Any], rng: np.random.Generator) -> dict[str, Any
     import torch
 
     changed = {}
+    scaled: dict[int, Any] = {}
     for key, value in state.items():
         factor = float(rng.uniform(1.05, 1.3))
         is_real = isinstance(value, torch.Tensor) and value.is_floating_point()
-        changed[key] = value * factor if is_real else value
+        # Keys of one tied weight keep one value.
+        if id(value) not in scaled:
+            scaled[id(value)] = value * factor if is_real else value
+        changed[key] = scaled[id(value)]
     return changed
 
 

@@ -24,8 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlpapers.core._files import naming
 from mlpapers.core.validation import check_real
 from mlpapers.kernels.verify._container import docker_command, remove_container
+from mlpapers.kernels.verify._room import check_room
 
 # A sandbox rewrites the command line of a worker: (argv, folder) -> argv.
 Sandbox = str | Callable[[Sequence[str], Path], Sequence[str]]
@@ -356,6 +358,11 @@ def run_job(
     Returns
     -------
     outcome : Outcome
+
+    Raises
+    ------
+    OSError
+        If the worker failed because the disk is full.
     """
     limits = limits or Limits()
     extra = dict(environment or {})
@@ -371,7 +378,8 @@ def run_job(
     if sandbox == "process":
         with _POOL.server(variables) as server:
             # The socket carries short messages only; the job itself goes by file.
-            (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+            with naming(folder):
+                (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
             status, output, beacons = server.run(
                 {key: request[key] for key in ("folder", "limits", "environment", "isolate")}, limits.wall
             )
@@ -379,7 +387,10 @@ def run_job(
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         status, output = _run_wrapped(folder, variables | extra, limits.wall, sandbox)
         beacons = ()
-    return _outcome(folder, status, output, beacons, time.monotonic() - started)
+    outcome = _outcome(folder, status, output, beacons, time.monotonic() - started)
+    if outcome.status in ("crash", "error"):
+        check_room(folder, own=True)
+    return outcome
 
 
 def _run_wrapped(

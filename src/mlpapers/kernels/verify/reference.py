@@ -42,8 +42,10 @@ class Reference:
             self.module = self.module.to(device)
 
     def state(self) -> dict[str, Any]:
-        """Return a copy of parameters and buffers."""
-        return {key: value.detach().to("cpu", copy=True) for key, value in self.module.state_dict().items()}
+        """Return a copy of parameters and buffers; keys of one tied weight share their copy."""
+        held = self.module.state_dict(keep_vars=True)
+        made = {id(value): value.detach().to("cpu", copy=True) for value in held.values()}
+        return {key: made[id(value)] for key, value in held.items()}
 
     def _call(self, module: Any, inputs: Sequence[Any], seed: int) -> list[Any]:
         """Return the flat outputs, in the processor's memory."""

@@ -74,7 +74,7 @@ def run_variant(kind: type[Estimator], seed: int, budget: int) -> float:
     )
     estimator = kind(run)
     stopping = Stopping(None, None, False, None, None, 1.05, None, 0)
-    Loop(run, estimator, FrankWolfe(run, estimator), stopping, keep_best=False, fingerprint="").execute()
+    Loop(run, estimator, FrankWolfe(run, estimator), stopping, keep_best=False, fingerprint={}).execute()
     return total.mean(run.x) - least
 
 
