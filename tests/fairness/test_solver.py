@@ -177,16 +177,17 @@ def many_rows(n):
     cells = np.arange(243)
     digits = (cells[:, None] // 3 ** np.arange(5)) % 3
     joint = rng.dirichlet(np.full(486, 0.02), size=n).reshape(n, 243, 2)
-    # One digit each, then two together: 15 + 90 groups, and the cells.
+    # One digit each, two together, some threes: 15 + 90 + 60 groups, and the cells.
     single = [digits[:, j] == k for j in range(5) for k in range(3)]
     pairs = [a & b for a, b in itertools.combinations(single, 2) if (a & b).any()]
-    membership = np.stack([*single, *pairs, *np.eye(243, dtype=bool)], axis=1).astype(float)
+    threes = [a & b & c for a, b, c in itertools.combinations(single, 3) if (a & b & c).any()][:60]
+    membership = np.stack([*single, *pairs, *threes, *np.eye(243, dtype=bool)], axis=1).astype(float)
     return joint[:, :, 1].sum(axis=1) - 0.5, linear_constraints(joint, membership, tolerance=0.3)
 
 
 def test_few_samples_for_many_rows_are_sifted():
     score, rows = many_rows(300)
-    assert len(rows.b) == 2 * (15 + 90 + 243)
+    assert len(rows.b) == 2 * (15 + 90 + 60 + 243)
     auto, sifted, ipm, highs = (
         solve_fair_lp(score, rows.A, rows.b, method=method) for method in ("auto", "sifting", "ipm", "highs")
     )

@@ -30,7 +30,7 @@ _INFEASIBLE = 1e-7
 _INTERIOR = 1e-8
 # With so many rows, and fewer samples than this many for each, the interior point's systems of one equation
 # per row cost more than linear programs over a few hundred samples.
-_MANY_ROWS = 400
+_MANY_ROWS = 800
 _SAMPLES_PER_ROW = 4
 
 
@@ -129,7 +129,7 @@ def solve_fair_lp(
     method : {"auto", "ipm", "sifting", "highs"}, default="auto"
         "ipm" is the interior point and the crossover; from `warm_start` it looks at the samples near the
         boundary first. "sifting" is the crossover alone, from `warm_start` or from 0. "auto" is "sifting" for
-        400 rows and more with at most 4 samples each, and "ipm" otherwise and where sifting stalls. "highs"
+        800 rows and more with at most 4 samples each, and "ipm" otherwise and where sifting stalls. "highs"
         is a general solver on the full program, for reference.
     tol : float, default=1e-9
         Duality gap per unit of weight.
