@@ -147,7 +147,7 @@ class TestFolderThatCannotBeWritten:
         store = tmp_path / "store"
         store.write_text("not a data base")
         process = run(environment, "kernels", "resume", "some-run", "--store", store)
-        check_message(process, "the store of runs: file is not a database")
+        check_message(process, f"the store of runs {store}: file is not a database")
         assert store.read_text() == "not a data base"
 
 

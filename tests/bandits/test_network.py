@@ -113,7 +113,7 @@ def test_no_demand_earns_nothing():
         ({"capacity": [1.0, 1.0, 1.0]}, "capacity must be 2 numbers"),
         ({"price_lo": 4.0}, "price_lo must be below"),
         ({"price_lo": -1.0}, "price_lo must be non-negative"),
-        ({"a": None}, "a must be"),
+        ({"a": None}, "a and B of a linear demand must be given"),
         ({"B": [[1.0, 3.0], [3.0, 1.0]]}, "positive definite"),
         ({"demand": abs}, "demand must be given instead"),
         ({"capacity": [1e-3, 1e-3], "price_hi": 1.0}, "admit no prices"),
