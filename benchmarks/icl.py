@@ -223,6 +223,7 @@ def em_case() -> Case:
             "scikit-learn LabelSpreading(knn)": lambda: fit(LabelSpreading(kernel="knn", n_neighbors=7)),
         },
         {"scikit-learn SelfTraining(LogReg)": 50.0},
+        repeats=15,
     )
 
 
