@@ -48,7 +48,7 @@ def fold(
         return scale_rows(x, base)
     if torch._C._are_functorch_transforms_active():
         # vmap, grad and jvp derive the plain formula.
-        return scale_rows(x, base + token_part(x if features is None else features, weight, bias))
+        return _plain(x, features, weight, bias, base)
     if torch.compiler.is_compiling():
         # The compiler fuses the plain formula, its derivative included, into what is around it.
         if heads_inside(x) and base.ndim > 1 and weight.ndim == 3:
@@ -57,7 +57,7 @@ def fold(
             own = rows if features is None else features.transpose(1, 2)
             part = token_part(own, weight.transpose(0, 1), None if bias is None else bias.mT)
             return scale_rows(rows, base.mT + part).transpose(1, 2)
-        return scale_rows(x, base + token_part(x if features is None else features, weight, bias))
+        return _plain(x, features, weight, bias, base)
     return _Fold.apply(x, features, weight, bias, base)
 
 
@@ -78,6 +78,17 @@ def token_part(
     dtype = compute_dtype(features.dtype)
     u = (functional.gelu(features.to(dtype)) * weight.to(dtype)).sum(-1)
     return torch.tanh(u if bias is None else u + bias.to(dtype))
+
+
+def _plain(
+    x: torch.Tensor,
+    features: torch.Tensor | None,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    base: torch.Tensor,
+) -> torch.Tensor:
+    """Return the rows times their temperatures, as operators of torch that it derives itself."""
+    return scale_rows(x, base + token_part(x if features is None else features, weight, bias))
 
 
 class _Fold(torch.autograd.Function):
@@ -143,7 +154,7 @@ def _differentiable(
     base: torch.Tensor,
 ) -> tuple[torch.Tensor | None, ...]:
     """Return what `backward` returns, as something that can be differentiated again."""
-    y = scale_rows(x, base + token_part(x if features is None else features, weight, bias))
+    y = _plain(x, features, weight, bias, base)
     inputs = (x, features, weight, bias, base)
     wanted = [value for value, need in zip(inputs, needed) if need and value is not None]
     found = iter(torch.autograd.grad(y, wanted, g, create_graph=True))

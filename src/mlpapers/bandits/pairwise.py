@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from mlpapers.bandits.oracle import Point
 from mlpapers.bandits.penalty import EstimatedKnapsack, LinearKnapsack
 from mlpapers.bandits.policy import BanditPolicy, PolicyMismatchError, Session
-from mlpapers.bandits.proximal import InexactProximalGradient
+from mlpapers.bandits.proximal import InexactProximalGradient, check_sigma
 from mlpapers.bandits.tournament import TournamentLinUCB
 from mlpapers.core.validation import check_choice, check_real
 
@@ -94,11 +94,8 @@ class PairwiseComparisonBandit(BanditPolicy):
         check_choice("mode", self.mode, _MODES)
         if self.M is not None:
             check_real("M", self.M, low=0.0, closed="neither")
-        if isinstance(self.sigma, str):
-            if self.sigma != "auto":
-                raise ValueError(f"sigma must be a number or 'auto'; got {self.sigma!r}")
-        elif self.sigma is not None:
-            check_real("sigma", self.sigma, low=0.0, high=self.M, closed="right" if self.M else "neither")
+        if self.sigma is not None:
+            check_sigma(self.sigma, self.M)
         self._smooth(self.M or 1.0)._validate()
         self._concave(1.0, 1.0)._validate()
 

@@ -14,7 +14,7 @@ from mlpapers.bandits.penalty import EstimatedKnapsack, LinearKnapsack, knapsack
 from mlpapers.bandits.policy import BanditPolicy, PolicyMismatchError, Session, start_point
 from mlpapers.core.validation import check_bool, check_int, check_real
 
-__all__ = ["InexactProximalGradient"]
+__all__ = ["InexactProximalGradient", "check_sigma"]
 
 Array = NDArray[np.float64]
 
@@ -90,13 +90,10 @@ class InexactProximalGradient(BanditPolicy):
         return {**super().__mlpapers_example__(), "params": {"sigma": 4.0, "M": 4.0}}
 
     def _validate(self) -> None:
-        if isinstance(self.sigma, str) and self.sigma != "auto":
-            raise ValueError(f"sigma must be a number or 'auto'; got {self.sigma!r}")
-        if self.M is None and self.sigma != "auto":
+        if self.M is None and not isinstance(self.sigma, str):
             raise ValueError("M must be given unless sigma='auto'; got None")
         M = None if self.M is None else check_real("M", self.M, low=0.0, closed="neither")
-        if self.sigma != "auto":
-            check_real("sigma", self.sigma, low=0.0, high=M, closed="right")
+        check_sigma(self.sigma, M)
         check_real("c_h", self.c_h, low=0.0, closed="neither")
         check_real("ratio", self.ratio, low=1.0, closed="neither")
         check_real("h_max", self.h_max, low=0.0, high=0.5, closed="right")
@@ -110,6 +107,14 @@ class InexactProximalGradient(BanditPolicy):
 
     def _search(self, session: Session) -> Point:
         return _Ascent(self, session).run()
+
+
+def check_sigma(sigma: Any, M: float | None) -> None:
+    """Raise unless sigma is "auto", or positive and at most M where that is given."""
+    if not isinstance(sigma, str):
+        check_real("sigma", sigma, low=0.0, high=M, closed="right" if M else "neither")
+    elif sigma != "auto":
+        raise ValueError(f"sigma must be a number or 'auto'; got {sigma!r}")
 
 
 class _Ascent:

@@ -174,3 +174,12 @@ def _range_text(low: float | None, high: float | None, closed: Closed) -> str:
     left = "[" if closed in ("both", "left") else "("
     right = "]" if closed in ("both", "right") else ")"
     return f"in {left}{low}, {high}{right}"
+
+
+def held_values(values: Any) -> Any:
+    """Return what a fitted valuer (``values_``) or a result (``values``) holds; else `values` itself."""
+    for name in ("values_", "values"):
+        held = getattr(values, name, None)
+        if held is not None and not callable(held):
+            return held
+    return values

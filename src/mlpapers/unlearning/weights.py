@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, softmax
 from scipy.stats import rankdata
 
-from mlpapers.core.validation import check_bool, check_choice, check_real
+from mlpapers.core.validation import check_bool, check_choice, check_real, held_values
 
 __all__ = ["STRATEGIES", "Strategy", "value_weights"]
 
@@ -97,13 +97,8 @@ def value_weights(
 
 def check_values(name: str, values: Any, n: int | None = None) -> NDArray[np.float64]:
     """Return values, also those of a valuer or its result, as a finite vector (of length `n` where given)."""
-    for attribute in ("values_", "values"):
-        inner = getattr(values, attribute, None)
-        if inner is not None and not callable(inner):
-            values = inner
-            break
     try:
-        v = np.asarray(values, dtype=np.float64)
+        v = np.asarray(held_values(values), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must hold numbers, one per row; got {type(values).__name__}") from error
     if v.ndim != 1 or v.size == 0 or (n is not None and v.shape[0] != n):

@@ -6,10 +6,10 @@ import reprlib
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from mlpapers.core.validation import held_values
 from mlpapers.valuation._base import ValuerMixin
 
 __all__ = ["as_numbers", "as_values"]
@@ -25,14 +25,9 @@ def as_numbers(name: str, values: Any) -> NDArray[np.float64]:
 
 def as_values(values: Any, n: int | None, rows_of: str) -> NDArray[np.float64]:
     """Return values as finite numbers (n,), from an array, a valuer or a result."""
-    for name in ("values_", "values"):
-        inner = getattr(values, name, None)
-        if inner is not None and not callable(inner) and not isinstance(values, pd.DataFrame):
-            values = inner
-            break
     if isinstance(values, ValuerMixin):
         check_is_fitted(values, "values_")
-    numbers = as_numbers("values", values)
+    numbers = as_numbers("values", held_values(values))
     if numbers.ndim != 1 or (n is not None and len(numbers) != n):
         expected = "1-D" if n is None else f"of shape ({n},), one entry per row of {rows_of}"
         raise ValueError(f"values must be {expected}; got shape {numbers.shape}")

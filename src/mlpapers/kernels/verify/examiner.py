@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from mlpapers.kernels.verify import hacks as catalogue
+from mlpapers.kernels.verify._failures import failed, failed_run
 from mlpapers.kernels.verify._prepared import Prepared, builds_itself
 from mlpapers.kernels.verify._room import check_room
 from mlpapers.kernels.verify.devices import check_devices, on_host, put_together, share_out, take_device
@@ -118,7 +119,7 @@ class Examiner:
             return failure
         report = self._correct(code, timing=timing)
         if not report.ok:
-            return _failed(report.stage, report)
+            return failed(report.stage, report)
         if not timing:
             return Verdict(True, report.stage, report, degenerate=self.degenerate)
         return self._timed(code, report)
@@ -130,7 +131,7 @@ class Examiner:
             return None
         kind = "syntax" if {issue.rule for issue in issues} & {"syntax", "empty"} else "static_policy"
         error = "\n".join(str(issue) for issue in issues)
-        return _failed("static", CorrectnessReport(static=issues, error=error, error_class=kind))
+        return failed("static", CorrectnessReport(static=issues, error=error, error_class=kind))
 
     def build(self, code: str) -> Verdict | None:
         """Return the verdict of the build stage where it fails, else None."""
@@ -144,7 +145,7 @@ class Examiner:
             self._language.build(code, kernel_cache(), self.backend)
         except (BuildError, DSLUnavailable) as error:
             check_room(kernel_cache())
-            return _failed("build", CorrectnessReport(error=str(error), error_class="compile"))
+            return failed("build", CorrectnessReport(error=str(error), error_class="compile"))
         return None
 
     @contextlib.contextmanager
@@ -219,7 +220,7 @@ class Examiner:
             with self._meanwhile(timing):
                 outcome = self._run(folder, job, limits, alone=False)
             if outcome.status != "ok":
-                return _failed_run(outcome, trials)
+                return failed_run(outcome, trials)
             comparisons, hacks, error = catalogue.judge_trials(
                 folder,
                 outcome,
@@ -264,10 +265,15 @@ class Examiner:
         for _ in range(1 + _TIMING_RETRIES):
             outcome, hacks, error = self.time(code)
             if outcome.status != "ok":
-                failed = _failed_run(outcome, self.trials)
-                return _failed(
+                described = failed_run(outcome, self.trials)
+                return failed(
                     "time",
-                    replace(report, error=failed.error, hacks=failed.hacks, error_class=failed.error_class),
+                    replace(
+                        report,
+                        error=described.error,
+                        hacks=described.hacks,
+                        error_class=described.error_class,
+                    ),
                 )
             suspected &= set(hacks)
             if not suspected:
@@ -276,7 +282,7 @@ class Examiner:
                 break
         names = tuple(sorted(suspected))
         text = error or "\n".join(f"{name}: {catalogue.CATALOGUE[name]}" for name in names)
-        return _failed("hack", replace(report, hacks=names, error=text, error_class="hack"))
+        return failed("hack", replace(report, hacks=names, error=text, error_class="hack"))
 
     def _verdict(self, outcome: Outcome, report: CorrectnessReport) -> Verdict:
         eager, kernel = outcome.result["eager"], outcome.result["kernel"]
@@ -425,41 +431,3 @@ class Examiner:
             peak_flops=peak,
             cache_bytes=catalogue.cache_bytes(self.devices[0]),
         )
-
-
-def _failed(stage: str, report: CorrectnessReport) -> Verdict:
-    return Verdict(False, stage, replace(report, ok=False, stage=stage))
-
-
-def _failed_run(outcome: Outcome, trials: list[Trial]) -> CorrectnessReport:
-    """Describe a worker that did not come to its end."""
-    result = outcome.result
-    by_status = {"timeout": "timeout", "oom": "oom"}
-    kind = result.get("error_class") or by_status.get(outcome.status, "launch")
-    where, label = outcome.stage, ""
-    if where.startswith("trial "):
-        number = int(where.split()[1])
-        label = trials[number].label
-        where = f"trial {number + 1} ({label})"
-    if result.get("error"):
-        error = f"in {where}:\n{result['error']}"
-    else:
-        reason = {
-            "timeout": f"no answer after {outcome.seconds:.1f} s",
-            "oom": "out of memory",
-        }.get(outcome.status, f"the process died (signal {outcome.signal})")
-        error = f"{reason} in {where or 'the worker'}\n{outcome.output[-2000:]}".strip()
-    hacks: tuple[str, ...] = ()
-    if kind == "hack":
-        hacks = tuple(name for name in catalogue.CATALOGUE if name in result.get("error", ""))
-    elif result.get("forbidden"):
-        hacks = ("forbidden_access",)
-    elif label.startswith("size"):
-        hacks = ("shape_specialised",)
-    return CorrectnessReport(
-        error=error,
-        error_class="hack" if hacks else kind,
-        hacks=hacks,
-        stage="correct",
-        disclosures=tuple(result.get("disclosures", ())),
-    )
