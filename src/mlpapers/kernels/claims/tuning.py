@@ -19,7 +19,11 @@ from mlpapers.kernels.papers import AKG_KERNEL_AGENT as PAPER
 from mlpapers.kernels.synthesis.synthesise import candidate, synthesise
 from mlpapers.kernels.task import Task
 
-_TASKS = ("relu", "sigmoid", "swish", "softmax", "l1_norm")
+# Kernels whose start has its results on small pages, and one whose blocks are too narrow.
+_TASKS = ("relu", "argmax", "sigmoid", "softmax", "l1_norm")
+# Rounds in which the two of a comparison meet, and in which a whole space runs.
+_PAIRS = 31
+_SPACE_PAIRS = 15
 
 
 def foreign_start(name: str) -> tuple[Task, Design, dict[str, int]]:
@@ -77,7 +81,7 @@ def tuning(scale: Scale, seed: int) -> Evidence:
         gain = 1.0
         if tuned.code != kernel.code:
             codes = {"start": kernel.code, "tuned": tuned.code}
-            gain = race(task, codes, 31, seed)["tuned"]
+            gain = race(task, codes, _PAIRS, seed)["tuned"]
         rows.append({"task": name, "gain": gain, "start": str(knobs), "tuned": str(tuned.params)})
     table = pd.DataFrame(rows)
     measurements = [
@@ -92,17 +96,24 @@ def tuning(scale: Scale, seed: int) -> Evidence:
 
 
 def exhaustive(agent: object, seed: int) -> float:
-    """Return the smaller of tuned / best-of-all speeds over two small spaces."""
+    """Return the smaller of tuned / best-of-all speeds over two small spaces.
+
+    What led a whole space was chosen for its times, which flatter it: its speed is taken from new rounds.
+    """
     shares = []
     for name in _TASKS[:2]:
         task, design, knobs = foreign_start(name)
         space = get_dsl("cpp").space(design.sketch, "cpu")
         made = candidate(design, params=dict(knobs))
         kernel = Kernel(made.code, "cpp", "cpu", task, made.params, design.sketch.to_text(), "rules")
-        codes = {"tuned": agent.tune(kernel, task).kernel.code}  # type: ignore[attr-defined]
+        tuned = agent.tune(kernel, task).kernel.code  # type: ignore[attr-defined]
+        codes = {"tuned": tuned}
         for values in itertools.product(*space.values()):
             params = dict(zip(space, values))
             codes[str(params)] = candidate(design, params=params).code
-        gains = race(task, codes, 15, seed)
-        shares.append(1 / max(gains.values()))
+        gains = race(task, codes, _SPACE_PAIRS, seed)
+        best = codes[max(gains, key=gains.__getitem__)]
+        shares.append(
+            1.0 if best == tuned else race(task, {"best": best, "tuned": tuned}, _PAIRS, seed)["tuned"]
+        )
     return min(shares)
