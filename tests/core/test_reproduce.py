@@ -18,7 +18,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import mlpapers
-from mlpapers.core._evidence import EvidenceStore
+from mlpapers.core._evidence import EvidenceStore, cache_directory
 from mlpapers.core.environment import count_cores
 from mlpapers.core.paper import Claim, Evidence, Measurement
 from mlpapers.core.reproduce import _limit_threads, _make_tasks, _Worker, reproduce
@@ -237,6 +237,9 @@ def test_what_is_measured_is_stored_and_what_went_wrong_is_tried_again(log):
     assert states(first) == states(second)
     reused = [0, 1, 3]
     assert [second.outcomes[i].seconds for i in reused] == [first.outcomes[i].seconds for i in reused]
+    # A speed that was missed is measured again, but what was measured is on disk.
+    stored = json.loads(next(cache_directory().rglob("slow.quick.0.json")).read_text())
+    assert stored["evidence"]["measurements"][0]["value"] == 2.0
 
 
 def test_resume_false_runs_everything_again(log):

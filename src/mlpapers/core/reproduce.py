@@ -81,8 +81,8 @@ def reproduce(
     where it stopped, and its report is the one that it would have made. A claim that raises, or lacks
     something it requires, is reported and not stored: it is tried again. A claim whose data or weights are
     nowhere to be had (:class:`mlpapers.datasets.DataUnavailableError`) did not run; that is no error. A timed
-    claim is stored only where it holds, since a busy machine may have slowed it. Timed claims run after the
-    others, alone, in this process.
+    claim that was missed is measured again, since a busy machine may have slowed it. Timed claims run after
+    the others, alone, in this process.
 
     Claims that share inputs (`Claim.shares`) run one after another in one worker.
     """
@@ -291,12 +291,14 @@ def _group(tasks: Sequence[ClaimTask], store: EvidenceStore, workers: int) -> li
 
 
 def _load(store: EvidenceStore, task: ClaimTask) -> ClaimOutcome | None:
-    return store.load(task.key, task.claim, task.package)
+    """Return what is stored, but no speed that was missed: perhaps by chance, so it is measured again."""
+    found = store.load(task.key, task.claim, task.package)
+    return None if found is not None and found.timed and not found.holds else found
 
 
 def _keep(store: EvidenceStore, task: ClaimTask, outcome: ClaimOutcome) -> None:
-    """Save an outcome that another run may take over: measured, and no speed that was missed by chance."""
-    if outcome.holds or (outcome.holds is False and not outcome.timed):
+    """Save an outcome that was measured."""
+    if outcome.holds is not None:
         store.save(task.key, outcome)
 
 
