@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.compose import make_column_transformer
+from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import StandardScaler
 
 from mlpapers.core.validation import (
+    accepts_nan,
     check_bool,
     check_choice,
     check_indices,
@@ -19,6 +28,34 @@ from mlpapers.core.validation import (
     relabel_groups,
     seed_sequence,
 )
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (GaussianNB(), False),
+        (HistGradientBoostingClassifier(), True),
+        (make_pipeline(StandardScaler(), GaussianNB()), False),
+        (make_pipeline("passthrough", StandardScaler(), SimpleImputer(), GaussianNB()), True),
+        (make_pipeline(StandardScaler(), HistGradientBoostingClassifier()), True),
+        (make_pipeline(PCA(), HistGradientBoostingClassifier()), False),
+        (make_pipeline(make_column_transformer((SimpleImputer(), [0])), GaussianNB()), True),
+        (make_pipeline(make_union(SimpleImputer(), PCA()), GaussianNB()), False),
+        (make_pipeline(make_union(SimpleImputer(), MissingIndicator()), GaussianNB()), True),
+        (GridSearchCV(make_pipeline(SimpleImputer(), GaussianNB()), {}), True),
+        (GridSearchCV(GaussianNB(), {}), False),
+    ],
+    ids=lambda value: type(value).__name__ if hasattr(value, "fit") else str(value),
+)
+def test_accepts_nan_says_whether_a_fit_on_missing_values_succeeds(model, expected):
+    X, y = np.arange(24.0).reshape(12, 2), np.arange(12) % 2
+    X[3, 0] = X[6, 0] = np.nan
+    assert accepts_nan(model) is expected
+    if expected:
+        model.fit(X, y)
+    else:
+        with pytest.raises(ValueError, match=r"NaN|All the"):
+            model.fit(X, y)
 
 
 def test_check_choice():

@@ -181,7 +181,7 @@ def test_the_classifier_looks_for_a_rule_that_is_certified():
         ({"bound": "exact"}, "bound must be one of"),
         ({"tolerance": 2.0}, "tolerance"),
         ({"sensitive_features": [1]}, "sensitive_features must have"),
-        ({"y": [0, 2]}, "Only binary"),
+        ({"y": [3, 3]}, "Only binary"),
         ({"f_or_estimator": [0.5]}, "2 probabilities"),
         ({"f_or_estimator": [0.5, 1.5]}, "2 probabilities"),
     ],

@@ -61,6 +61,19 @@ def test_a_missing_value_is_refused_by_its_column(missing):
         make_groups({"sex": ["F", "M"], "race": pd.Series(["W", missing], dtype=object)})
 
 
+def test_whole_numbers_are_found_in_any_notation():
+    encoding = make_groups({"a": [0, 1, 10], "b": ["01", "1", "x"]})
+    for a in ([0.0, 1.0, 10.0], np.array([0, 1, 10], dtype=np.int8), ["0", "1", "10"]):
+        assert encoding.transform({"a": a, "b": ["01", "1", "x"]}).tolist() == encoding.codes.tolist()
+    assert make_groups([False, True]).transform(np.array([1.0, 0.0])).tolist() == [1, 0]
+    assert make_groups([1.0, 0.0]).transform(pd.Series([True, False], dtype="boolean")).tolist() == [1, 0]
+    assert make_groups(np.array([0.1, 0.5], dtype=np.float32)).transform([0.1, 0.5]).tolist() == [0, 1]
+    # Postal codes and the like are words; nor are values merged that were told apart.
+    assert make_groups(["1", "2"]).transform(["01", "2"]).tolist() == [-1, 1]
+    mixed = make_groups(np.array(["1", "1.0", "True"], dtype=object))
+    assert mixed.transform(["1", "1.0", "True", "1.00"]).tolist() == [*mixed.codes.tolist(), -1]
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="'intersectional', 'marginal', 'all'"):
         make_groups(TABLE, "pairs")

@@ -1,6 +1,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,12 +141,50 @@ def test_small_and_empty_groups_are_skipped():
 
 
 @pytest.mark.parametrize(
+    "labels",
+    [["no", "yes"], [False, True], [-1, 1], [1.0, 2.0], ["0", "1"]],
+    ids=["words", "bool", "signs", "numbers", "digits"],
+)
+def test_labels_may_be_any_two_of_which_the_greater_is_positive(labels):
+    y, y_pred, groups, _ = draw(6)
+    options = {"sensitive_features": groups, "constraint": "equalized_odds"}
+    expected = mean_difference(y, y_pred, **options)
+    given = np.array(labels)[y]
+    assert mean_difference(given, np.array(labels)[y_pred], **options) == expected
+    assert (
+        mean_difference(pd.Series(given, dtype="category"), np.array(labels)[y_pred], **options) == expected
+    )
+    f = np.random.default_rng(0).random(len(y))
+    assert mean_ratio(given, f, **options) == mean_ratio(y, f, **options)
+    assert fairness_report(given, f, sensitive_features=groups).accuracy == pytest.approx(
+        fairness_report(y, f, sensitive_features=groups).accuracy, abs=1e-12
+    )
+
+
+def test_a_metric_of_one_group_needs_labels_that_name_the_positive_one():
+    metric = make_rate_metric("demographic_parity")
+    assert metric(["no", "yes", "no"], ["yes", "yes", "no"]) == pytest.approx(2 / 3, abs=1e-15)
+    # A group in which everybody has 1 of {1, 2} looks like one of positive labels.
+    with pytest.raises(ValueError, match="must hold 0 and 1, or two words; got numbers such as 2"):
+        metric([1, 2], [1, 1])
+    with pytest.raises(ValueError, match=r"two labels, or 0 and 1; got \['no'\]"):
+        metric(["no", "no"], ["no", "no"])
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"y_true": [0, 2, 1]}, "Only binary classification is supported"),
-        ({"y_true": ["a", "b", "a"]}, "Only binary classification is supported"),
+        ({"y_true": ["a", "b", "c"]}, "Only binary classification is supported"),
+        ({"y_true": ["a", "a", "a"]}, "two labels, or 0 and 1"),
+        ({"y_true": ["a", None, "b"]}, "missing label at 1"),
+        ({"y_true": ["a", "b", "a"], "y_pred": ["b", "c", "a"]}, "Only binary classification is supported"),
+        ({"y_true": ["a", "b", "a"], "y_pred": [0, 1, 2]}, "labels of one type"),
+        ({"y_true": [[0], [1]]}, "y_pred must have shape"),
         ({"y_pred": [0, 1, 1.5]}, "y_pred must hold numbers in"),
         ({"y_pred": ["a", "b", "a"]}, "y_pred must hold numbers in"),
+        ({"y_pred": [-1, 1, -1]}, "y_pred must hold numbers in"),
+        ({"y_pred": [0, np.nan, 1]}, "y_pred must hold numbers in"),
         ({"y_pred": [0, 1]}, "y_pred must have shape"),
         ({"sensitive_features": [1, 2]}, "sensitive_features must have 3 rows"),
         ({"constraint": "fairness"}, "constraint must be one of"),

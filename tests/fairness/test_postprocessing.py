@@ -11,6 +11,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
 from sklearn.naive_bayes import GaussianNB
@@ -414,12 +415,48 @@ def test_frames_with_words_go_through_a_pipeline(data):
         np.testing.assert_array_equal(model.predict(frame[:7], sensitive_features=sensitive[:7]), decided[:7])
 
 
+def test_the_default_model_reads_words_as_cells(data):
+    X, y, sensitive = (part[:600] for part in data)
+    frame = pd.DataFrame(X).add_prefix("x")
+    frame.insert(0, "city", [f"city {group}" for group in sensitive["group"]])
+    aware = BayesFairClassifier(sensitive_columns="city", attribute_aware=True, random_state=0).fit(frame, y)
+    apart = BayesFairClassifier(attribute_aware=True, random_state=0)
+    apart.fit(frame.drop(columns="city"), y, sensitive_features=frame["city"])
+    np.testing.assert_array_equal(
+        aware.selection_proba(frame),
+        apart.selection_proba(frame.drop(columns="city"), sensitive_features=frame["city"]),
+    )
+    with pytest.raises(ValueError, match=r"columns of words: \['city'\]"):
+        BayesFairClassifier().fit(frame, y, sensitive_features=sensitive)
+    with pytest.raises(ValueError, match="sensitive_columns must leave a column"):
+        BayesFairClassifier(sensitive_columns=["city"]).fit(frame[["city"]], y)
+
+
+def test_explanations_have_the_index_of_the_frame(data):
+    X, y, sensitive = (part[:600] for part in data)
+    frame = pd.DataFrame(X, index=np.arange(len(X)) + 7).add_prefix("x")
+    model = BayesFairClassifier(random_state=0).fit(frame, y, sensitive_features=sensitive)
+    assert model.explain(frame[:3]).index.tolist() == [7, 8, 9]
+    assert model.explain(frame[:3].to_numpy()).index.tolist() == [0, 1, 2]
+
+
 def test_missing_values_reach_models_that_take_them(data):
     X, y, sensitive = (part[:600].copy() for part in data)
     X[::7, 0] = np.nan
     boosted = HistGradientBoostingClassifier(max_iter=5, random_state=0)
     model = BayesFairClassifier(boosted, random_state=0).fit(X, y, sensitive_features=sensitive)
     assert set(model.predict(X)) <= {0, 1}
+    imputed = make_pipeline(SimpleImputer(), LogisticRegression())
+    filled = SimpleImputer().fit_transform(X)
+    model = BayesFairClassifier(imputed, attribute_aware=True, cv=2, random_state=0)
+    model.fit(X, y, sensitive_features=sensitive)
+    apart = (
+        clone(model).set_params(estimator=LogisticRegression()).fit(filled, y, sensitive_features=sensitive)
+    )
+    # The final models are fitted to the same rows; the folds', which fill in their own means, are not.
+    np.testing.assert_allclose(
+        model.estimator_.joint(X, model.groups_.codes), apart.estimator_.joint(filled, apart.groups_.codes)
+    )
     with pytest.raises(ValueError, match="NaN"):
         BayesFairClassifier().fit(X, y, sensitive_features=sensitive)
 
@@ -547,6 +584,8 @@ def test_a_failed_resolve_changes_nothing(fitted):
         ("multipliers", [1.0, 2.0]),
         ("multipliers", [1.0, 2.0, 3.0, float("inf")]),
         ("cv", 1),
+        ("cv", []),
+        ("cv", [1, 2, 3]),
         ("n_jobs", 0),
     ],
 )
@@ -567,6 +606,8 @@ def test_bad_data(data):
         model.fit(X, y, sensitive_features=sensitive[:-1])
     with pytest.raises(ValueError, match="missing value in column 'group'"):
         model.fit(X, y, sensitive_features=sensitive.where(np.arange(len(y))[:, None] > 0))
+    with pytest.raises(TypeError, match="cv must be an integer; got 'five'"):
+        BayesFairClassifier(cv="five").fit(X, y, sensitive_features=sensitive)
     with pytest.raises(TypeError, match="estimator must be a classifier with fit and predict_proba"):
         BayesFairClassifier(LinearSVC()).fit(X, y, sensitive_features=sensitive)
 

@@ -20,6 +20,7 @@ from mlpapers.valuation._games import CallableGame
 from mlpapers.valuation._knn_utility import KNNUtility
 from mlpapers.valuation._montecarlo import ScanPlan, draw_marginals
 from mlpapers.valuation.asymmetric import AsymmetricShapley, DataShapley
+from mlpapers.valuation.baselines import LeaveOneOut
 from mlpapers.valuation.game import exact_shapley
 from mlpapers.valuation.knn import KNNShapley
 from mlpapers.valuation.permutation import GroupSampler, required_permutations
@@ -90,6 +91,19 @@ def test_summed_instances_and_blocks_are_two_games():
     sampled = AsymmetricShapley(n_neighbors=3, method="mc", rtol=0, max_permutations=600, random_state=0)
     sampled.fit(*data, sources=sources)
     assert np.all(np.abs(sampled.values_ - blocks.values_) <= 4 * sampled.stderr_)
+
+
+def test_players_are_called_as_in_the_data():
+    X, y, X_val, y_val = knn_data(3)
+    frame, names = pd.DataFrame(X, index=list("hgfedcba")), list("hgfedcba")
+    frame.columns = ["u", "v"]
+    for valuer in (DataShapley(), DataShapley(GaussianNB(), max_permutations=2), LeaveOneOut(GaussianNB())):
+        table = valuer.fit(frame, y, pd.DataFrame(X_val, columns=["u", "v"]), y_val).to_frame()
+        assert list(table.index) == list(valuer.result_.to_frame().index) == names
+        assert list(table["index"]) == list(range(8))
+        owners = valuer.fit(frame, y, frame.iloc[:4], y[:4], sources=["z", "y"] * 4).to_frame()
+        assert list(owners.index) == list(valuer.sources_) == ["y", "z"]
+        assert list(valuer.fit(X, y, X_val, y_val).to_frame().index) == list(range(8))
 
 
 def test_sources_may_be_text_in_groups():
@@ -465,6 +479,12 @@ def test_data_are_checked_in_fit(method, changes, message):
     arguments = {"X": X, "y": y, "X_val": X_val, "y_val": y_val, **changes}
     with pytest.raises(ValueError, match=message):
         AsymmetricShapley(method=method, n_neighbors=2, max_permutations=2).fit(**arguments)
+
+
+@pytest.mark.parametrize("value", [np.ones(1), None, "one"], ids=["array", "none", "text"])
+def test_games_return_one_number(value):
+    with pytest.raises(TypeError, match="v must return one number; got "):
+        DataShapley().fit_game(lambda _: value, 3)
 
 
 def test_games_are_checked():

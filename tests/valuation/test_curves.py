@@ -14,6 +14,7 @@ from mlpapers.valuation.curves import (
     point_addition_curve,
     point_removal_curve,
 )
+from mlpapers.valuation.knn import KNNShapley
 from mlpapers.valuation.result import ValuationResult
 
 # Scores are shares of the same test points; incremental models may differ in the last bits.
@@ -175,6 +176,21 @@ def test_curve_errors(change, message):
     for curve in (point_addition_curve, point_removal_curve):
         with pytest.raises(ValueError, match=message):
             curve(**arguments)
+
+
+def test_swapped_arguments_are_named():
+    X, y, X_test, y_test, values = split(6)
+    model, valuer = LogisticRegression(), KNNShapley().fit(X, y, X_test, y_test)
+    with pytest.raises(TypeError, match=r"estimator must be a scikit-learn classifier.*got KNNShapley"):
+        point_addition_curve(model, valuer, X, y, X_test, y_test)
+    with pytest.raises(TypeError, match=r"estimator must be a scikit-learn classifier.*got array"):
+        intervention_curves(model, values, X, y, X, y, X_test, y_test)
+    with pytest.raises(TypeError, match="values must be numbers; got LogisticRegression"):
+        point_removal_curve(model, model, X, y, X_test, y_test)
+    with pytest.raises(TypeError, match=r"base must be a pair \(X_base, y_base\) or None"):
+        point_addition_curve(values, model, X, y, X_test, y_test, base=X)
+    with pytest.raises(ValueError, match="fractions must be numbers; got 'half'"):
+        intervention_curves(values, model, X, y, X, y, X_test, y_test, fractions="half")
 
 
 def test_intervention_errors():

@@ -334,6 +334,18 @@ def test_frames_keep_their_names(data):
         valuer.partial_fit(frame[["b", "a", "c"]], y)
 
 
+def test_tables_have_the_index_of_the_frames(data):
+    X, y, X_val, y_val = data
+    names = [f"customer {i}" for i in range(20)]
+    frame = pd.DataFrame(X, index=names)
+    valuer = KNNShapley().fit(frame[:12], y[:12], X_val, y_val)
+    assert valuer.to_frame().index.tolist() == names[:12]
+    valuer.partial_fit(frame[12:16], y[12:16])
+    assert valuer.to_frame().index.tolist() == valuer.result_.to_frame().index.tolist() == names[:16]
+    valuer.partial_fit(X[16:], y[16:])
+    assert valuer.to_frame().index.tolist() == list(range(20))
+
+
 def test_lists_and_other_memory_orders_are_accepted(data):
     X, y, X_val, y_val = data
     expected = KNNShapley().fit(*data).values_

@@ -1,9 +1,11 @@
 """Pooling, intervals, and the round trip of a valuation result."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,3 +110,23 @@ def test_plot_draws_each_group_in_descending_order():
     assert np.array_equal(curves[0].get_ydata(), np.sort(result.values[:2])[::-1])
     assert result.plot(ax) is ax
     plt.close(ax.figure)
+
+
+def test_names_of_players_index_the_table_and_come_back_from_a_file(tmp_path):
+    draws = np.random.default_rng(5).normal(size=(4, 3))
+    for names in (
+        pd.Index(["ann", "bob", "cy"], name="value"),
+        pd.date_range("2024-01-01", periods=3, tz="Europe/Paris"),
+        pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)], names=["site", "row"]),
+    ):
+        result = dataclasses.replace(monte_carlo(draws), players=names)
+        back = ValuationResult.load(result.save(tmp_path / "values.result"))
+        assert back.to_frame().index.equals(names)
+        assert list(back.to_frame()["index"]) == [0, 1, 2]
+        plt.close(back.plot().figure)
+        pooled = monte_carlo(draws + 1.0) + result
+        assert pooled.players.equals(names)
+        with pytest.raises(ValueError, match="results of different players"):
+            dataclasses.replace(monte_carlo(draws + 1.0), players=names[::-1]) + result
+    with pytest.raises(ValueError, match="players must name the 3 values; got 2"):
+        dataclasses.replace(monte_carlo(draws), players=names[:2])

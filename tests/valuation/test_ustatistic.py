@@ -12,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
 
 from mlpapers.valuation import _kernel
 from mlpapers.valuation._kernel import NeighbourKernel, Targets, UtilityKernel
@@ -365,6 +368,23 @@ def test_labels_and_frames():
     assert new.to_frame().shape == (3, 7)
     with pytest.raises(ValueError, match="X_val must have the columns of X"):
         clone(plain).fit(frame, names[y], pd.DataFrame(X_val, columns=["b", "a"]), names[y_val])
+
+
+def test_rows_keep_their_names_and_their_holes():
+    X, y, X_val, y_val = sample(15, 30)
+    rows = pd.DataFrame(np.where(X > 1.5, np.nan, X), index=np.arange(30) + 100)
+    pipeline = make_pipeline(SimpleImputer(), GaussianNB())
+    valuer = UStatisticShapley(pipeline, n_subsets=20, random_state=0)
+    valuer.fit(rows, y, X_val, y_val, targets=[4, 2])
+    assert valuer.to_frame().index.tolist() == [104, 102]
+    assert valuer.to_frame()["index"].tolist() == [4, 2]
+    plain = clone(valuer).fit(rows.to_numpy(), y, X_val, y_val, targets=[4, 2])
+    np.testing.assert_array_equal(plain.values_, valuer.values_)
+    unnamed, new = plain.evaluate(rows.to_numpy()[:2], y[:2]), valuer.evaluate(rows[:2], y[:2])
+    np.testing.assert_array_equal(unnamed.values, new.values)
+    assert new.to_frame().index.tolist() == [100, 101]
+    with pytest.raises(ValueError, match="NaN"):
+        UStatisticShapley(n_subsets=20).fit(rows, y, X_val, y_val)
 
 
 def test_valuer_is_a_well_behaved_estimator(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
@@ -16,7 +17,7 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 from mlpapers.valuation.scan import RefitScan
-from mlpapers.valuation.utility import Utility
+from mlpapers.valuation.utility import Utility, check_finite
 
 RNG = np.random.default_rng(3)
 X, X_VAL = RNG.normal(size=(12, 2)), RNG.normal(size=(9, 2))
@@ -208,3 +209,23 @@ def test_indices_are_checked():
         utility([0, 12])
     with pytest.raises(ValueError, match="indices must not repeat"):
         utility([1, 1])
+
+
+def test_missing_values_are_the_models_business_where_it_takes_them():
+    holes = np.where(X > 1.0, np.nan, X)
+    filled = SimpleImputer().fit(holes)
+    pipeline = make_pipeline(SimpleImputer(), LogisticRegression())
+    rows = np.arange(12)
+    expected = LogisticRegression().fit(filled.transform(holes), Y).score(filled.transform(X_VAL), Y_VAL)
+    assert Utility(pipeline, holes, Y, X_VAL, Y_VAL)(rows) == expected
+    frame, frame_val = (pd.DataFrame(rows_, columns=["a", "b"]) for rows_ in (holes, X_VAL))
+    assert Utility(pipeline, frame, Y, frame_val, Y_VAL)(rows) == expected
+    with pytest.raises(ValueError, match="infinity"):
+        Utility(pipeline, np.where(X > 1.0, np.inf, X), Y, X_VAL, Y_VAL)
+    with pytest.raises(ValueError, match=r"Input X contains NaN.\nKNeighborsClassifier does not accept"):
+        Utility(KNeighborsClassifier(1), frame, Y, frame_val, Y_VAL)
+
+
+def test_a_score_that_is_no_number_names_the_subset_size():
+    with pytest.raises(TypeError, match="subset of size 2 must be one number; got None"):
+        check_finite(None, 2)

@@ -87,6 +87,46 @@ def check_indices(name: str, indices: Any, n: int, *, unique: bool = True) -> ND
     return result
 
 
+def accepts_nan(estimator: Any) -> bool:
+    """Whether a scikit-learn estimator takes NaN in X, as its tags say, or those of what it is made of.
+
+    A pipeline does where a step fills missing values in (or is a model that takes them) before one refuses
+    them; a ColumnTransformer leaves the answer to its parts, which check their columns themselves.
+
+    Examples
+    --------
+    >>> from sklearn.impute import SimpleImputer
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> from sklearn.pipeline import make_pipeline
+    >>> accepts_nan(make_pipeline(SimpleImputer(), GaussianNB())), accepts_nan(GaussianNB())
+    (True, False)
+    """
+    from sklearn.base import OneToOneFeatureMixin
+    from sklearn.compose import ColumnTransformer
+    from sklearn.feature_selection import SelectorMixin
+    from sklearn.pipeline import FeatureUnion, Pipeline
+    from sklearn.utils import get_tags
+
+    if isinstance(estimator, Pipeline):
+        for _, step in estimator.steps:
+            if step is None or isinstance(step, str):
+                continue
+            if not accepts_nan(step):
+                return False
+            # Scalers and selectors hand missing values on; whatever makes new columns fills them in.
+            if not isinstance(step, OneToOneFeatureMixin | SelectorMixin):
+                return True
+        return True
+    if isinstance(estimator, ColumnTransformer):
+        return True
+    if isinstance(estimator, FeatureUnion):
+        return all(isinstance(part, str) or accepts_nan(part) for _, part in estimator.transformer_list)
+    if get_tags(estimator).input_tags.allow_nan:
+        return True
+    inner = getattr(estimator, "estimator", None)
+    return hasattr(inner, "fit") and accepts_nan(inner)
+
+
 def check_workers(n_jobs: Any, verbose: Any) -> None:
     """Check the parameters of a parallel loop: `n_jobs` None or a non-zero int, `verbose` >= 0."""
     if n_jobs is not None and check_int("n_jobs", n_jobs) == 0:

@@ -26,8 +26,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from mlpapers.core.validation import check_bool, check_choice, check_real, seed_sequence
-from mlpapers.fairness._checks import FairnessWarning, sensitive_table
+from mlpapers.core.validation import accepts_nan, check_bool, check_choice, check_real, seed_sequence
+from mlpapers.fairness._checks import FairnessWarning, as_floats, sensitive_table
 from mlpapers.fairness._posteriors import JointTask
 from mlpapers.fairness.constraints import ConstraintOptions, check_options
 from mlpapers.fairness.groups import GROUPS, GroupEncoding, make_groups
@@ -135,7 +135,7 @@ class FairClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         tags.input_tags.sparse = False
-        tags.input_tags.allow_nan = bool(get_tags(self._estimator()).input_tags.allow_nan)
+        tags.input_tags.allow_nan = accepts_nan(self._estimator())
         return tags
 
     def _estimator(self) -> Any:
@@ -232,10 +232,24 @@ class FairClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _inputs(self, table: Any) -> Any:
         """Return what the base models see of X."""
-        positions = self._column_positions(table.shape[1])
-        if not positions or self.attribute_aware:
+        hidden = self._column_positions(table.shape[1])
+        default = self.estimator is None and getattr(self, "final_estimator", None) is None
+        if self.attribute_aware:
+            # The default model reads numbers only; it is told of words by the columns of the cells.
+            hidden = [j for j in hidden if default and _has_words(table, j)]
+        kept = [j for j in range(table.shape[1]) if j not in hidden]
+        if not kept and not self.attribute_aware:
+            raise ValueError(
+                "sensitive_columns must leave a column of X that the models may see; got all "
+                f"{table.shape[1]} (with attribute_aware=True they may see them)"
+            )
+        words = [table.columns[j] for j in kept if _has_words(table, j)] if default else []
+        if words:
+            raise ValueError(
+                f"estimator must be given, one that encodes them, where X has columns of words: {words}"
+            )
+        if not hidden:
             return table
-        kept = [j for j in range(table.shape[1]) if j not in positions]
         return table.iloc[:, kept] if isinstance(table, pd.DataFrame) else table[:, kept]
 
     def _sensitive(self, table: Any, sensitive_features: Any) -> pd.DataFrame | None:
@@ -304,6 +318,14 @@ class FairClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
 def _is_numeric(X: pd.DataFrame) -> bool:
     return all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in X.dtypes)
+
+
+def _has_words(table: Any, position: int) -> bool:
+    """Whether a column of a frame holds anything that is no number."""
+    if not isinstance(table, pd.DataFrame):
+        return False
+    column = table.iloc[:, position]
+    return as_floats(column[column.notna()].to_numpy()) is None
 
 
 def _is_plain(base: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,10 +19,13 @@ __all__ = [
     "RATIO_FORMS",
     "REFERENCES",
     "FairnessWarning",
+    "as_floats",
     "check_binary",
     "check_tolerance",
     "check_weights",
     "constraint_blocks",
+    "flat_labels",
+    "label_pair",
     "sensitive_table",
 ]
 
@@ -70,17 +74,48 @@ def check_tolerance(tolerance: Any, name: str = "tolerance") -> float:
 
 
 def check_binary(y: ArrayLike, name: str = "y_true") -> NDArray[np.float64]:
-    """Return labels 0/1 as float64 (n,); ValueError for any others."""
+    """Return labels as 0/1 float64 (n,): 0 and 1 as they are, of two others the greater as 1.
+
+    Raises
+    ------
+    ValueError
+        For more labels, a missing one, and a single one that is neither 0 nor 1.
+    """
+    labels = flat_labels(y)
+    values = as_floats(labels)
+    if values is not None and values.ndim == 1 and np.isin(values, (0.0, 1.0)).all():
+        return values
+    return (labels == label_pair(labels, name)[1]).astype(np.float64)
+
+
+def flat_labels(y: ArrayLike) -> NDArray[Any]:
+    """Return labels as an array; a single column is flattened."""
     labels = np.asarray(y)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+
+def as_floats(values: NDArray[Any]) -> NDArray[np.float64] | None:
+    """Return values as float64, or None where some are no numbers."""
     try:
-        values = labels.astype(np.float64)
+        return values.astype(np.float64)
     except (TypeError, ValueError):
-        values = np.full(labels.shape, np.nan)
-    if values.ndim != 1 or not np.isin(values, (0.0, 1.0)).all():
-        raise ValueError(f"Only binary classification is supported: {name} must hold 0 and 1 only")
-    return values
+        return None
+
+
+def label_pair(labels: NDArray[Any], name: str) -> tuple[Any, Any]:
+    """Return the two labels there are, the positive one last, as a classifier's ``classes_``."""
+    problem = f"Only binary classification is supported: {name} must hold two labels, or 0 and 1"
+    if labels.ndim != 1:
+        raise ValueError(f"{problem}; got shape {labels.shape}")
+    if pd.isna(labels).any():
+        raise ValueError(f"{problem}; got a missing label at {int(np.argmax(pd.isna(labels)))}")
+    try:
+        found = np.unique(labels).tolist()
+    except TypeError as error:
+        raise ValueError(f"{problem}; got labels of several types") from error
+    if len(found) != 2:
+        raise ValueError(f"{problem}; got {reprlib.repr(found)}")
+    return found[0], found[1]
 
 
 def check_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64]:
@@ -142,5 +177,7 @@ def sensitive_table(sensitive_features: Any, n: int | None = None) -> pd.DataFra
     for name, column in zip(names, columns):
         if pd.isna(column).any():
             raise ValueError(f"sensitive_features has a missing value in column {name!r}")
-        text.append(np.array([str(value) for value in column.tolist()], dtype=object))
+        # Lists hold Python numbers, in which a short float shows the digits that it lacks.
+        values = column if column.dtype.kind == "f" and column.dtype.itemsize < 8 else column.tolist()
+        text.append(np.array([str(value) for value in values], dtype=object))
     return pd.DataFrame(dict(enumerate(text)), dtype=object).set_axis(names, axis=1)

@@ -34,7 +34,7 @@ def check_rule_parameters(model: Any) -> RuleSettings:
     check_int("min_group_count", model.min_group_count, minimum=1)
     check_real("tol", model.tol, low=0.0, closed="neither")
     check_workers(model.n_jobs, model.verbose)
-    if not hasattr(model.cv, "split") and not isinstance(model.cv, list | tuple):
+    if isinstance(model.cv, str) or not (hasattr(model.cv, "split") or isinstance(model.cv, list | tuple)):
         check_int("cv", model.cv, minimum=2)
     return RuleSettings(
         options,
@@ -101,7 +101,16 @@ def _folds(model: Any, sample: Sample) -> list[tuple[Codes, Codes]]:
         splits = model.cv.split(sample.X, 2 * codes + sample.y)
     else:
         return stratified_folds(codes, sample.y, int(model.cv), sample.random_states[1])
-    folds = [(np.asarray(train), np.asarray(test)) for train, test in splits]
+    try:
+        folds = [(np.asarray(train), np.asarray(test)) for train, test in splits]
+    except (TypeError, ValueError) as error:
+        if splits is not model.cv:
+            raise
+        raise ValueError(
+            f"cv must be an integer, a splitter or pairs (train, test); got {reprlib.repr(model.cv)}"
+        ) from error
+    if not folds:
+        raise ValueError("cv must have at least one pair (train, test); got none")
     tested = np.concatenate([test for _, test in folds])
     if not np.array_equal(np.sort(tested), np.arange(len(sample.y))):
         raise ValueError("cv must test every sample exactly once")

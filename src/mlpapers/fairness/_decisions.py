@@ -114,7 +114,8 @@ class RandomisedDecisions(FairClassifier):
         -------
         table : DataFrame of n rows
             eta, threshold = c + Q, and one column per constrained group (and notion, where there are
-            several) with its contribution to Q; the contributions sum to threshold - c.
+            several) with its contribution to Q; the contributions sum to threshold - c. Its index is that
+            of a DataFrame `X`.
         """
         _, joint, eta, _ = self._at(X, sensitive_features)
         columns = {"eta": eta, "threshold": eta}
@@ -125,7 +126,7 @@ class RandomisedDecisions(FairClassifier):
             columns[f"{block}: {group}" if several else str(group)] = contribution
             total = total + contribution
         columns["threshold"] = self.cost + total
-        return pd.DataFrame(columns)
+        return pd.DataFrame(columns).set_axis(X.index if isinstance(X, pd.DataFrame) else range(len(eta)))
 
     def _at(self, X: Any, sensitive_features: Any) -> tuple[Any, Array, Array, Codes | None]:
         check_is_fitted(self)

@@ -124,7 +124,8 @@ def certify_fairness(
     X : array or DataFrame of shape (n, d)
         Independent of everything that was fitted.
     y : array of shape (n,)
-        The classifier's classes; 0 and 1 for a callable or an array.
+        The classifier's classes; 0 and 1, or two others of which the greater is positive, for a callable or
+        an array.
     sensitive_features : DataFrame, Series, mapping, list or array of n rows
     constraint : str or tuple of str
     measure : {"difference", "ratio"}, default="difference"

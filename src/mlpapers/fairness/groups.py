@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = ["GROUPS", "GroupEncoding", "make_groups"]
 
 GROUPS = ("intersectional", "marginal", "all")
 _ALIASES = {"independent": "marginal"}
+_FLOAT = re.compile(r"^(-?(?:0|[1-9][0-9]*))\.0$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,8 @@ class GroupEncoding:
         Parameters
         ----------
         sensitive_features : as in :func:`make_groups`
-            A DataFrame's columns are found by name where it has them all, else by position.
+            A DataFrame's columns are found by name where it has them all, else by position. Whole numbers are
+            the same however they are stored: 1, 1.0 and True.
 
         Returns
         -------
@@ -78,9 +81,13 @@ class GroupEncoding:
             raise ValueError(
                 f"sensitive_features must have the {len(known)} columns {known}; got {table.shape[1]}"
             )
-        index = {tuple(row): code for code, row in enumerate(self.cells.itertuples(index=False, name=None))}
         codes, combinations = _observed(table)
-        found = [index.get(row, -1) for row in combinations.itertuples(index=False, name=None)]
+        columns = [
+            _comparable(self.cells.iloc[:, j].tolist(), combinations.iloc[:, j].tolist())
+            for j in range(len(known))
+        ]
+        index = {row: code for code, row in enumerate(zip(*(cells for cells, _ in columns)))}
+        found = [index.get(row, -1) for row in zip(*(new for _, new in columns))]
         return np.asarray(found, dtype=np.int64)[codes]
 
     def with_groups(self, groups: str) -> GroupEncoding:
@@ -162,6 +169,20 @@ def _grouping(cells: pd.DataFrame, name: str) -> tuple[NDArray[np.bool_], list[s
                 members.append(column)
                 names.append(_name(part.columns, row))
     return np.stack(members, axis=1), names
+
+
+def _comparable(known: list[str], new: list[str]) -> tuple[list[str], list[str]]:
+    """Return values as they are compared: whole numbers alike in every notation, unless that merges some."""
+    alike = [_whole(value) for value in known]
+    if len(set(alike)) < len(set(known)):
+        return known, new
+    return alike, [_whole(value) for value in new]
+
+
+def _whole(value: str) -> str:
+    """Return the text of an integer for that of a float without fraction, or of a truth value."""
+    truth = {"False": "0", "True": "1", "-0.0": "0"}
+    return truth.get(value, _FLOAT.sub(r"\1", value))
 
 
 def _name(columns: Any, row: Any) -> str:

@@ -17,9 +17,12 @@ from mlpapers.fairness._checks import (
     RATIO_FORMS,
     REFERENCES,
     FairnessWarning,
+    as_floats,
     check_binary,
     check_weights,
     constraint_blocks,
+    flat_labels,
+    label_pair,
 )
 from mlpapers.fairness.groups import GroupEncoding, make_groups
 
@@ -60,17 +63,32 @@ def rates_of(
 
 
 def check_predictions(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[Array, Array]:
-    """Return labels and predictions (0/1 or probabilities) as float64; ValueError where they are neither."""
-    y = check_binary(y_true)
+    """Return labels as 0/1, and predictions (the same labels, or probabilities), as float64.
+
+    Of two labels that are not 0 and 1 the greater is positive, as for the classifiers.
+    """
+    given = flat_labels(y_true)
+    predicted = np.asarray(y_pred)
+    predicted = predicted if predicted.shape == given.shape else flat_labels(predicted)
+    if predicted.shape != given.shape:
+        raise ValueError(f"y_pred must have shape {given.shape} like y_true; got {predicted.shape}")
+    y, f = as_floats(given), as_floats(predicted)
+    standard = y is not None and y.ndim == 1 and bool(np.isin(y, (0.0, 1.0)).all())
+    if f is not None and ((f >= 0.0) & (f <= 1.0)).all():
+        if y is not None and standard:
+            return y, f
+        # Two labels such as 1 and 2 may be predicted by numbers that would do as probabilities.
+        if y is None or not np.isin(f, y).all():
+            return check_binary(given), f
     try:
-        f = np.asarray(y_pred, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError("y_pred must hold numbers in [0, 1]") from None
-    if f.shape != y.shape:
-        raise ValueError(f"y_pred must have shape {y.shape} like y_true; got {f.shape}")
-    if not ((f >= 0.0) & (f <= 1.0)).all():
-        raise ValueError("y_pred must hold numbers in [0, 1]")
-    return y, f
+        if (y is None) != (f is None):
+            raise ValueError("y_true and y_pred must hold labels of one type")
+        pair = label_pair(np.concatenate([given, predicted]), "y_true and y_pred")
+    except ValueError as error:
+        if standard:
+            raise ValueError("y_pred must hold numbers in [0, 1], or the labels of y_true") from error
+        raise
+    return (given == pair[1]).astype(np.float64), (predicted == pair[1]).astype(np.float64)
 
 
 def group_rates(
@@ -90,9 +108,10 @@ def group_rates(
     Parameters
     ----------
     y_true : array of shape (n,)
-        Labels 0 and 1.
+        Labels 0 and 1, or any two, of which the greater is positive, as for the classifiers.
     y_pred : array of shape (n,)
-        Predictions, or probabilities of predicting 1: a randomised rule is then scored in expectation.
+        Predicted labels, or probabilities of the positive one: a randomised rule is then scored in
+        expectation.
     sensitive_features : DataFrame, Series, mapping, list or array
     constraint : str or tuple of str
     groups : {"intersectional", "marginal", "all"}, default="intersectional"
@@ -107,7 +126,7 @@ def group_rates(
     Raises
     ------
     ValueError
-        For labels that are not 0 or 1, predictions outside [0, 1], and lengths that differ.
+        For a third label, predictions that are neither labels nor in [0, 1], and lengths that differ.
     """
     blocks = constraint_blocks(constraint)
     y, f, weights, encoding = _prepare(y_true, y_pred, sensitive_features, groups, sample_weight)
@@ -218,6 +237,13 @@ class _RateMetric:
 
     def __call__(self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the rate; nan where nobody is in the event."""
+        numbers = as_floats(flat_labels(y_true))
+        if numbers is not None and not np.isin(numbers, (0.0, 1.0)).all():
+            # Of one label alone, as a group may have it, numbers don't say whether it is the positive one.
+            raise ValueError(
+                "Only binary classification is supported: y_true must hold 0 and 1, or two words; "
+                f"got numbers such as {numbers[~np.isin(numbers, (0.0, 1.0))][0]:g}"
+            )
         y, f = check_predictions(y_true, y_pred)
         values, event = outcomes(self.notion, y, f)
         mass = np.where(event, check_weights(sample_weight, len(y)), 0.0)
@@ -237,7 +263,7 @@ def make_rate_metric(constraint: str) -> Callable[..., float]:
     """Return the rate that a notion compares as a metric ``(y_true, y_pred, sample_weight=None) -> float``.
 
     It serves in fairlearn's ``MetricFrame``, which computes it by group, and in scikit-learn's
-    ``make_scorer``.
+    ``make_scorer``. Labels are 0 and 1, or two words; by group give 0 and 1, as a group may lack a label.
 
     Parameters
     ----------

@@ -84,7 +84,8 @@ class BayesFairClassifier(RandomisedDecisions):
         the same answer), by independent draws, or by rounding the probability.
     sensitive_columns : names or positions of columns of X, optional
         Where the sensitive features are when they are not given to `fit`. They are hidden from the base
-        models, unless `attribute_aware`.
+        models, unless `attribute_aware`; words among them are hidden from the default estimator even then,
+        which sees one column per cell in any case.
     min_group_count : int, default=10
         Groups with fewer samples in an event that a notion needs are not constrained.
     ratio_form : {"complement", "inverse", "lower"}, default="complement"

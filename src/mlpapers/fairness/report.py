@@ -97,9 +97,9 @@ def fairness_report(
     Parameters
     ----------
     y_true : array of shape (n,)
-        Labels 0 and 1.
+        Labels 0 and 1, or any two, of which the greater is positive.
     y_pred : array of shape (n,)
-        Predictions or probabilities of predicting 1.
+        Predicted labels, or probabilities of the positive one.
     sensitive_features : DataFrame, Series, mapping, list or array
     groups : {"all", "intersectional", "marginal"}, default="all"
     ratio_form : {"complement", "inverse", "lower"}, default="complement"

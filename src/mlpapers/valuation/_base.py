@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mlpapers.valuation.result import ValuationResult, values_frame
 
-__all__ = ["ValuerMixin"]
+__all__ = ["ValuerMixin", "row_names"]
 
 
 class ValuerMixin:
@@ -50,6 +50,9 @@ class ValuerMixin:
     converged_: bool
     result_: ValuationResult
 
+    # Names of the players, as the next call of `_set_values` finds them.
+    _players_named: pd.Index | None = None
+
     def _set_values(
         self,
         values: NDArray[np.float64],
@@ -80,6 +83,7 @@ class ValuerMixin:
             groups=self.groups_,
             method=method,
             meta=dict(meta or {}),
+            players=self._players_named,
         )
 
     def ranking(self) -> NDArray[np.int64]:
@@ -93,7 +97,7 @@ class ValuerMixin:
         return np.argsort(-self.values_, kind="stable").astype(np.int64, copy=False)
 
     def to_frame(self, confidence: float = 0.95) -> pd.DataFrame:
-        """Return one row per player: index, group, value, stderr, ci_low, ci_high.
+        """Return one row per player: index (its position), group, value, stderr, ci_low, ci_high.
 
         Parameters
         ----------
@@ -103,6 +107,16 @@ class ValuerMixin:
         Returns
         -------
         pandas.DataFrame of n rows
+            Under the index of `X` where that was a DataFrame, or the names of the sources; else 0..n-1.
         """
         check_is_fitted(self, "values_")
-        return values_frame(self.values_, self.stderr_, self.groups_, confidence)
+        return values_frame(self.values_, self.stderr_, self.groups_, confidence, self._players_named)
+
+
+def row_names(X: Any) -> pd.Index | None:
+    """Return the index of a DataFrame; None for one that only counts the rows, and for anything else."""
+    if not isinstance(X, pd.DataFrame):
+        return None
+    index = X.index
+    counts = isinstance(index, pd.RangeIndex) and index.equals(pd.RangeIndex(len(X))) and index.name is None
+    return None if counts else index

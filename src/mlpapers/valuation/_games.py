@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -39,7 +40,11 @@ class CallableGame:
 
     def evaluate(self, players: NDArray[np.int64]) -> float:
         """Return the utility of a sorted index array."""
-        return check_finite(self.v(players), len(players))
+        value = self.v(players)
+        try:
+            return check_finite(value, len(players))
+        except TypeError as error:
+            raise TypeError(f"v must return one number; got {reprlib.repr(value)}") from error
 
     def scan(self, *, incremental: bool = True) -> Scan:  # noqa: ARG002 - part of the protocol
         """Return a growing coalition, evaluated from scratch each time."""

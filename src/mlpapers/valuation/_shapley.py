@@ -19,7 +19,7 @@ from mlpapers.core.validation import (
     check_workers,
     seed_sequence,
 )
-from mlpapers.valuation._base import ValuerMixin
+from mlpapers.valuation._base import ValuerMixin, row_names
 from mlpapers.valuation._games import BlockGame, Game
 from mlpapers.valuation._knn_utility import KNNUtility
 from mlpapers.valuation._labels import as_labels, is_real_valued
@@ -69,6 +69,7 @@ class GameValuer(ValuerMixin, BaseEstimator):
         for name in _OPTIONAL:
             if hasattr(self, name):
                 delattr(self, name)
+        self._players_named = None
 
     def _check_common(self) -> None:
         """Check the parameters that all of these valuers have, also where they go unused."""
@@ -83,11 +84,12 @@ class GameValuer(ValuerMixin, BaseEstimator):
             seed_sequence(random_state)
 
     def _check_rows(self, X: Any, X_val: Any, y_val: Any) -> int:
-        """Note the columns of `X` and return its number of rows."""
+        """Note the columns of `X` and the names of its rows, and return its number of rows."""
         if X_val is None or y_val is None:
             missing = "X_val" if X_val is None else "y_val"
             raise ValueError(f"X_val and y_val must both be given; {missing} is None")
         validate_data(self, X, skip_check_array=True)
+        self._players_named = row_names(X)
         return int(_num_samples(X))
 
     def _utility(self, X: ArrayLike, y: ArrayLike, X_val: ArrayLike, y_val: ArrayLike) -> Game:
@@ -119,6 +121,7 @@ class GameValuer(ValuerMixin, BaseEstimator):
         if pd.isna(labels).any():
             raise ValueError("sources must not hold missing labels")
         codes, self.sources_ = pd.factorize(labels, sort=True)
+        self._players_named = pd.Index(self.sources_)
         blocks = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
         if groups is None:
             return blocks, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice, check_int
-from mlpapers.valuation._values import as_values
-from mlpapers.valuation.utility import Utility
+from mlpapers.valuation._values import as_numbers, as_values
+from mlpapers.valuation.utility import Utility, check_refitted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -254,7 +255,7 @@ def intervention_curves(
     >>> {name: round(float(scores[1]), 1) for name, scores in curves.items()}
     {'remove_low': 1.1, 'remove_high': 0.0, 'add_low': 0.2, 'add_high': 1.3}
     """
-    shares = np.asarray(fractions, dtype=np.float64)
+    shares = as_numbers("fractions", fractions)
     if shares.ndim != 1 or shares.size == 0 or not ((shares >= 0.0) & (shares <= 1.0)).all():
         raise ValueError(f"fractions must be a sequence of numbers in [0, 1]; got {fractions!r}")
     game, n_base = _game(estimator, X_pool, y_pool, X_test, y_test, (X_base, y_base), scoring)
@@ -310,8 +311,11 @@ def _game(
     estimator: Any, X: Any, y: Any, X_test: Any, y_test: Any, base: tuple[Any, Any] | None, scoring: Any
 ) -> tuple[Utility, int]:
     """Return the utility of sets of points, the first of which are the base, and the size of the base."""
+    check_refitted(estimator)
     if base is None:
         return Utility(estimator, X, y, X_test, y_test, scoring=scoring), 0
+    if not isinstance(base, tuple | list) or len(base) != 2:
+        raise TypeError(f"base must be a pair (X_base, y_base) or None; got {reprlib.repr(base)}")
     X_base, y_base = base
     n_base = len(X_base)
     if len(np.asarray(y_base)) != n_base:

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpapers.core._distances import DistanceBlocks, Metric, check_points
-from mlpapers.valuation._base import ValuerMixin
+from mlpapers.valuation._base import ValuerMixin, row_names
 from mlpapers.valuation._knn import Rule
 from mlpapers.valuation._knn_game import KNNGame, arrival_total
 from mlpapers.valuation._knn_loo import knn_loo
@@ -192,6 +192,7 @@ class KNNShapley(ValuerMixin, BaseEstimator):
             values = theorem_values(game)
         self_valued = X_val is None
         self._market = Market.opened(self, game, state, self_valued=self_valued)
+        self._players_named = row_names(X)
         self._store(batch.by_row(values / (game.n_val - self_valued)), batch.groups)
         return self
 
@@ -254,6 +255,9 @@ class KNNShapley(ValuerMixin, BaseEstimator):
         values, state = game.total(self.n_jobs, self.verbose)
         self._market = replace(market, state=state)
         codes = np.full(len(points), self.groups_.max() + 1)
+        earlier, arrived = self._players_named, row_names(X)
+        # Names and bare positions do not mix: one batch without names leaves all rows numbered.
+        self._players_named = None if earlier is None or arrived is None else earlier.append(arrived)
         self._store(
             np.concatenate([self.values_, values / game.n_val]), np.concatenate([self.groups_, codes])
         )

@@ -25,6 +25,7 @@ def values_frame(
     stderr: NDArray[np.float64],
     groups: NDArray[np.int64],
     confidence: float = 0.95,
+    players: pd.Index | None = None,
 ) -> pd.DataFrame:
     r"""Tabulate the players with the normal interval :math:`\phi_i \pm z_{(1+c)/2}\, \mathrm{se}_i`.
 
@@ -36,6 +37,8 @@ def values_frame(
         Group codes ``0..T-1``, in order of precedence.
     confidence : float, default=0.95
         Level of the interval, in (0, 1).
+    players : pandas.Index of length n, optional
+        Names of the players, the index of the table; 0..n-1 by default.
 
     Returns
     -------
@@ -57,7 +60,8 @@ def values_frame(
             "stderr": stderr,
             "ci_low": values - half_width,
             "ci_high": values + half_width,
-        }
+        },
+        index=players,
     )
 
 
@@ -79,6 +83,9 @@ class ValuationResult(Result):
     meta : dict
         Everything else worth keeping. Monte Carlo results carry ``"n_permutations"``, the number of
         independent draws averaged (an antithetic pair is one draw); `+` needs it.
+    players : pandas.Index of length n, optional
+        Names of the players: the index of a DataFrame `X`, or the sources. To save a result they must be
+        strings, numbers, times, or tuples of them.
 
     Notes
     -----
@@ -103,8 +110,11 @@ class ValuationResult(Result):
     groups: NDArray[np.int64]
     method: str
     meta: dict[str, Any] = field(default_factory=dict)
+    players: pd.Index | None = None
 
     def __post_init__(self) -> None:
+        if self.players is not None and len(self.players) != len(self.values):
+            raise ValueError(f"players must name the {len(self.values)} values; got {len(self.players)}")
         if not len(self.values) == len(self.stderr) == len(self.groups):
             raise ValueError(
                 "values, stderr and groups must have the same length, got "
@@ -129,6 +139,8 @@ class ValuationResult(Result):
             raise ValueError(f"results of methods {self.method!r} and {other.method!r} cannot be pooled")
         if not np.array_equal(self.groups, other.groups):
             raise ValueError("results of different groups cannot be pooled: they value different games")
+        if self.players is not None and other.players is not None and not self.players.equals(other.players):
+            raise ValueError("results of different players cannot be pooled: they value different games")
         if np.any(self.stderr) and np.array_equal(self.values, other.values):
             raise ValueError(
                 "the two results are the same run; pooling needs independent runs (other random_state)"
@@ -146,10 +158,11 @@ class ValuationResult(Result):
             groups=self.groups.copy(),
             method=self.method,
             meta={**other.meta, **self.meta, "n_permutations": n_draws},
+            players=other.players if self.players is None else self.players,
         )
 
     def to_frame(self, confidence: float = 0.95) -> pd.DataFrame:
-        """Return one row per player: index, group, value, stderr, ci_low, ci_high.
+        """Return one row per player: index (its position), group, value, stderr, ci_low, ci_high.
 
         Parameters
         ----------
@@ -158,9 +171,9 @@ class ValuationResult(Result):
 
         Returns
         -------
-        pandas.DataFrame of n rows
+        pandas.DataFrame of n rows, under the names of the players where there are any
         """
-        return values_frame(self.values, self.stderr, self.groups, confidence)
+        return values_frame(self.values, self.stderr, self.groups, confidence, self.players)
 
     def summary(self) -> str:
         """Return a short table: per group its size, its total, and its lowest and highest value.
@@ -193,7 +206,8 @@ class ValuationResult(Result):
         matplotlib Axes
         """
         ax = new_axes(ax)
-        frame = self.to_frame().sort_values("value", ascending=False, kind="stable")
+        frame = values_frame(self.values, self.stderr, self.groups)
+        frame = frame.sort_values("value", ascending=False, kind="stable")
         for group, members in frame.groupby("group"):
             rank = np.arange(1, len(members) + 1)
             (line,) = ax.plot(rank, members["value"], **{"label": f"group {group}", **options})

@@ -38,6 +38,8 @@ class UStatisticResult(Result):
         Level of the interval.
     subset_size : int
         s: the values are those in a market of s + 1 points.
+    players : pandas.Index of length n_new, optional
+        Names of the points: the index of a DataFrame `X_new`.
     """
 
     values: NDArray[np.float64]
@@ -49,6 +51,7 @@ class UStatisticResult(Result):
     clipped: NDArray[np.bool_]
     confidence: float
     subset_size: int
+    players: pd.Index | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -57,7 +60,7 @@ class UStatisticResult(Result):
         """Return one row per point: value, stderr, ci_low, ci_high, zeta1, zeta_tot, clipped."""
         names = ("value", "stderr", "ci_low", "ci_high", "zeta1", "zeta_tot", "clipped")
         columns = (getattr(self, "values" if name == "value" else name) for name in names)
-        return pd.DataFrame(dict(zip(names, columns)))
+        return pd.DataFrame(dict(zip(names, columns)), index=self.players)
 
     def plot(self, ax: Axes | None = None, **options: Any) -> Axes:
         """Draw the values with their intervals, lowest first.

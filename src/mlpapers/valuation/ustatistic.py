@@ -13,6 +13,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpapers.core.validation import (
+    accepts_nan,
     check_bool,
     check_choice,
     check_indices,
@@ -21,6 +22,7 @@ from mlpapers.core.validation import (
     check_workers,
     seed_sequence,
 )
+from mlpapers.valuation._base import row_names
 from mlpapers.valuation._intervals import IntervalMixin, two_sided_quantile
 from mlpapers.valuation._kernel import Kernel, NeighbourKernel, Targets, UtilityKernel
 from mlpapers.valuation._subsets import Subsets, draw_families, draw_subsets
@@ -220,7 +222,7 @@ class UStatisticShapley(IntervalMixin, BaseEstimator):
             If the kernel of a target is constant (as for s < K), so that its standard error is 0.
         """
         self._check_parameters()
-        points = validate_data(self, X, dtype=np.float64, order="C")
+        points = validate_data(self, X, dtype=np.float64, order="C", ensure_all_finite=self._finite())
         n = len(points)
         s = self._resolve_size(n)
         index = np.arange(n) if targets is None else check_indices("targets", targets, n)
@@ -238,6 +240,8 @@ class UStatisticShapley(IntervalMixin, BaseEstimator):
             )
         values, estimate, self.batch_means_ = self._estimate(Targets(index))
         self.zeta1_, self.zeta_tot_, self.clipped_ = estimate.zeta1, estimate.zeta_tot, estimate.clipped
+        names = row_names(X)
+        self._players_named = None if names is None else names[index]
         self._set_values(
             values,
             n_samples=n,
@@ -272,7 +276,9 @@ class UStatisticShapley(IntervalMixin, BaseEstimator):
             If an array has another shape or type than in `fit`.
         """
         check_is_fitted(self, "values_")
-        points = validate_data(self, X_new, dtype=np.float64, order="C", reset=False)
+        points = validate_data(
+            self, X_new, dtype=np.float64, order="C", reset=False, ensure_all_finite=self._finite()
+        )
         labels = np.asarray(y_new)
         self._kernel.check_labels(labels, len(points))
         values, estimate, _ = self._estimate(Targets.outside(points, labels))
@@ -288,6 +294,7 @@ class UStatisticShapley(IntervalMixin, BaseEstimator):
             clipped=estimate.clipped,
             confidence=float(self.confidence),
             subset_size=self.subset_size_,
+            players=row_names(X_new),
         )
 
     def _check_parameters(self) -> None:
@@ -307,6 +314,10 @@ class UStatisticShapley(IntervalMixin, BaseEstimator):
                 "kernel must be 'auto' or 'random' unless estimator is None (nearest neighbours); got 'exact'"
             )
 
+    def _finite(self) -> bool | str:
+        """Return what rows may hold: NaN only where a model that takes it is fitted to them."""
+        return "allow-nan" if self.estimator is not None and accepts_nan(self.estimator) else True
+
     def _resolve_size(self, n: int) -> int:
         s = (
             max(2, int(np.sqrt(n)))
@@ -323,7 +334,9 @@ class UStatisticShapley(IntervalMixin, BaseEstimator):
         return s
 
     def _make_kernel(self, points: NDArray[np.float64], y: Any, X_val: Any, y_val: Any) -> Kernel:
-        queries = check_array(X_val, dtype=np.float64, order="C", input_name="X_val")
+        queries = check_array(
+            X_val, dtype=np.float64, order="C", input_name="X_val", ensure_all_finite=self._finite()
+        )
         if queries.shape[1] != points.shape[1]:
             raise ValueError(f"X_val must have the {points.shape[1]} columns of X; got {queries.shape[1]}")
         names, names_val = getattr(self, "feature_names_in_", None), getattr(X_val, "columns", None)

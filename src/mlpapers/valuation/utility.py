@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import threading
 from collections import OrderedDict
 from typing import Any
@@ -14,13 +15,20 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import check_scoring
 from sklearn.utils import check_array
 
-from mlpapers.core.validation import check_bool, check_choice, check_indices, check_int, check_real
+from mlpapers.core.validation import (
+    accepts_nan,
+    check_bool,
+    check_choice,
+    check_indices,
+    check_int,
+    check_real,
+)
 from mlpapers.valuation._labels import check_class_labels, check_length, check_numbers, label_kind
 from mlpapers.valuation._model_scans import NearestPoints
 from mlpapers.valuation.incremental import incremental_scan
 from mlpapers.valuation.scan import RefitScan, Scan
 
-__all__ = ["Utility", "check_empty_value", "check_finite", "check_model"]
+__all__ = ["Utility", "check_empty_value", "check_finite", "check_model", "check_refitted"]
 
 
 class Utility:
@@ -37,6 +45,7 @@ class Utility:
         be one number.
     X, y : array-like of shape (n, d) and (n,)
         Training data, the players. A DataFrame, or a sparse matrix (CSR), reaches the estimator as one.
+        Missing values (NaN) are left to an estimator that takes them, such as a pipeline with an imputer.
     X_val, y_val : array-like of shape (M, d) and (M,)
         Validation data; labels that no training point has are allowed.
     scoring : str, callable or None, default=None
@@ -101,7 +110,7 @@ class Utility:
         self.on_error = check_choice("on_error", on_error, ("empty", "raise"))
         self.single_class = check_choice("single_class", single_class, ("predict", "empty", "fit"))
         self.cache_size = check_int("cache_size", cache_size, minimum=0)
-        self.X, self.X_val = _check_rows("X", X), _check_rows("X_val", X_val)
+        self.X, self.X_val = _check_rows("X", X, estimator), _check_rows("X_val", X_val, estimator)
         if self.X.shape[1] != self.X_val.shape[1]:
             raise ValueError(f"X_val must have the {self.X.shape[1]} columns of X; got {self.X_val.shape[1]}")
         self._regression = is_regressor(estimator)
@@ -238,6 +247,16 @@ def check_model(estimator: Any, scoring: Any) -> None:
         raise TypeError(f"scoring must be a string, a callable or None; got {scoring!r}")
 
 
+def check_refitted(estimator: Any) -> None:
+    """TypeError unless `estimator` can be cloned and fitted; a valuer, which has values, is no model."""
+    if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")) or (
+        hasattr(estimator, "fit_game") or hasattr(estimator, "values_")
+    ):
+        raise TypeError(
+            f"estimator must be a scikit-learn classifier or regressor; got {reprlib.repr(estimator)}"
+        )
+
+
 def check_empty_value(empty_value: Any) -> float | str:
     """Return `empty_value` if it is "auto" or a finite number; ValueError or TypeError otherwise."""
     if not isinstance(empty_value, str):
@@ -248,23 +267,31 @@ def check_empty_value(empty_value: Any) -> float | str:
 
 
 def check_finite(value: Any, size: int) -> float:
-    """Return a utility as a float; ValueError that names the subset size unless it is finite."""
-    number = float(value)
+    """Return a utility as a float; the error names the subset size unless it is one finite number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"the utility of a subset of size {size} must be one number; got {reprlib.repr(value)}"
+        ) from error
     if not np.isfinite(number):
         raise ValueError(f"the utility of a subset of size {size} must be finite; got {number}")
     return number
 
 
-def _check_rows(name: str, rows: Any) -> Any:
-    """Return a DataFrame as it is, anything else as an array; numbers must be finite."""
+def _check_rows(name: str, rows: Any, estimator: Any) -> Any:
+    """Return a DataFrame as it is, anything else as an array; numbers must be finite, or NaN for a model."""
+    finite = "allow-nan" if accepts_nan(estimator) else True
     if isinstance(rows, pd.DataFrame):
         numeric = rows.select_dtypes("number")
         if len(rows) == 0 or rows.shape[1] == 0:
             raise ValueError(f"{name} must not be empty; got shape {rows.shape}")
         if numeric.shape[1]:
-            check_array(numeric, input_name=name)
+            check_array(numeric, input_name=name, ensure_all_finite=finite, estimator=estimator)
         return rows
     if rows is None:
         raise ValueError(f"{name} must be an array of shape (rows, features); got None")
-    array = check_array(rows, input_name=name, accept_sparse="csr")
+    array = check_array(
+        rows, input_name=name, accept_sparse="csr", ensure_all_finite=finite, estimator=estimator
+    )
     return array.astype(np.float64) if array.dtype.kind in "iub" else array

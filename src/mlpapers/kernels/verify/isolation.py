@@ -426,7 +426,8 @@ def _outcome(
 ) -> Outcome:
     stage = ""
     with contextlib.suppress(OSError):
-        stage = (folder / "progress").read_text(encoding="utf-8").splitlines()[-1]
+        # A worker that dies as it starts leaves the file empty.
+        stage = "".join((folder / "progress").read_text(encoding="utf-8").splitlines()[-1:])
     text = output.decode(errors="replace")
     result: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
