@@ -83,6 +83,14 @@ def test_fold_equals_the_explicit_map(mask, causal, window, backend):
     assert float((y.double() - expected).abs().max()) < tolerance
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("mask", [None, torch.zeros(7, dtype=torch.float64), torch.ones(7, dtype=torch.bool)])
+def test_one_query_in_a_window_of_one_sees_itself_alone(mask, backend):
+    q, k, v = draw(2, 3, 1, 4), draw(2, 3, 7, 4, seed=1), draw(2, 3, 7, 4, seed=2)
+    y = selective_attention(q, k, v, attn_mask=mask, is_causal=True, window=1, backend=backend)
+    torch.testing.assert_close(y, v[:, :, -1:])
+
+
 @pytest.mark.parametrize(("causal", "window"), [(True, None), (True, 300), (False, None)])
 def test_chunks_of_queries_join(monkeypatch, causal, window):
     monkeypatch.setattr(module, "_CHUNK_SIZE", 16)
@@ -250,6 +258,8 @@ class TestNumbers:
         ({"attn_mask": torch.ones(5, 7, dtype=torch.long)}, ValueError, "attn_mask must be bool or floating"),
         ({"attn_mask": draw(4, 7)}, ValueError, "attn_mask must broadcast"),
         ({"backend": "triton"}, ValueError, "backend must be one of"),
+        ({"scale": math.nan}, ValueError, "scale must be a finite number"),
+        ({"scale": "1"}, TypeError, "scale must be a real number"),
         ({"backend": "flex", "dropout_p": 0.1}, ValueError, "dropout_p must be 0 with backend='flex'"),
     ],
 )

@@ -225,6 +225,7 @@ def test_one_token_and_dropout():
         ({"temperatures": ("q", "o")}, "temperatures must be a subset of"),
         ({"window": 4, "causal": False}, "window needs causal=True"),
         ({"dtype": torch.int64}, "dtype must be a floating dtype; got torch.int64"),
+        ({"dtype": "float32"}, "dtype must be a floating dtype; got float32"),
         ({"token": "none", "position": "cubic"}, "position must be one of"),
         ({"window_n": "both"}, "window_n must be one of"),
         ({"backend": "eager"}, "backend must be one of"),
@@ -250,3 +251,27 @@ def test_call_errors():
         layer(x, position_ids=torch.arange(4))
     with pytest.raises(ValueError, match="feature must be given"):
         make(token="feature")(x)
+    with pytest.raises(ValueError, match=r"feature must have shape \(2, 5\); got \(2, 4\)"):
+        make(token="feature")(x, feature=draw(2, 4))
+    with pytest.raises(TypeError, match="cache must be a KVCache; got list"):
+        layer(x, cache=[])
+    with pytest.raises(TypeError, match="temperatures must be a sequence"):
+        make(temperatures=3)
+
+
+@pytest.mark.parametrize("token", ["shared", "mlp"])
+def test_no_token_at_all(token):
+    layer, empty = make(token=token, window=2), draw(2, 0, 16)
+    y, weights = layer(empty, need_weights=True)
+    assert y.shape == (2, 0, 16)
+    assert weights.shape == (2, 4, 0, 0)
+    cache = KVCache()
+    pieces = torch.cat([layer(part, cache=cache) for part in (empty, draw(2, 3, 16), empty)], 1)
+    torch.testing.assert_close(pieces, layer(draw(2, 3, 16)))
+
+
+def test_weights_of_a_token_in_a_window_of_one():
+    layer, x, cache = make(window=1), draw(1, 4, 16), KVCache()
+    layer(x[:, :3], cache=cache)
+    _, weights = layer(x[:, 3:], cache=cache, need_weights=True)
+    assert weights[0, :, 0].tolist() == [[0.0, 0.0, 0.0, 1.0]] * 4

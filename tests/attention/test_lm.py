@@ -107,6 +107,12 @@ def test_errors():
         model(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="attention must be one of"):
         make(attention="linear")
+    for options in ({"token": "word"}, {"attention": "vanilla", "position": "cubic"}):
+        with pytest.raises(ValueError, match=r"(token|position) must be one of"):
+            make(**options)
+    with pytest.raises(ValueError, match="ids must hold at least one token"):
+        model.generate(ids(1, 0), 2)
+    assert model(ids(2, 0))[0].shape == (2, 0, model.vocab_size)
     cache = [KVCache() for _ in range(2)]
     model(ids(1, 6), caches=cache)
     with pytest.raises(ValueError, match="sequence of 9"):

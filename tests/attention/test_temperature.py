@@ -83,6 +83,10 @@ class TestPositionTemperature:
             ((torch.tensor([0, 1]), 0.1), "n must be at least 1; got 0"),
             ((torch.tensor([1]), 0.1, "cubic"), "kind must be one of"),
             ((torch.tensor([1]), torch.zeros(2, 2)), "alpha must be a scalar"),
+            ((torch.tensor([1.0, math.nan]), 0.1), "n must be at least 1; got nan"),
+            ((torch.tensor([1]), math.nan), "alpha must be a finite number"),
+            ((torch.tensor([1, 2]), 0.0, "yarn"), "alpha must be positive with kind='yarn'"),
+            ((torch.tensor([1, 2]), torch.tensor([2.0, -1.0]), "yarn"), "alpha must be positive"),
         ],
     )
     def test_errors(self, arguments, match):
@@ -152,6 +156,7 @@ class TestTemperatureModule:
             ({"token": "none", "bias": True}, "bias must be False"),
             ({"position": "none", "alpha_init": 1.0}, "alpha_init must be None"),
             ({"position": "yarn", "alpha_init": 0.0}, "alpha_init must be a finite number > 0"),
+            ({"hidden_dim": 8}, "hidden_dim must be None with token='shared'"),
         ],
     )
     def test_errors(self, options, match):
@@ -166,3 +171,18 @@ class TestTemperatureModule:
             TemperatureModule(3, 4, token="feature")(x, n)
         with pytest.raises(ValueError, match=r"x must have shape \(B, 3, T, 4\)"):
             TemperatureModule(3, 4)(draw(1, 2, 2, 4), n)
+
+    def test_inputs_of_another_length(self):
+        x, n = draw(2, 3, 5, 4), torch.arange(1, 6)
+        network = TemperatureModule(3, 4, token="mlp", input_dim=12)
+        table = TemperatureModule(3, 4, token="feature")
+        for call in (network.forward, network.scale):
+            with pytest.raises(ValueError, match=r"hidden must have shape \(2, 5, 12\); got \(2, 5, 7\)"):
+                call(x, n, hidden=draw(2, 5, 7))
+        for call in (table.forward, table.scale):
+            with pytest.raises(ValueError, match=r"feature must have shape \(2, 5\); got \(2, 4\)"):
+                call(x, n, feature=draw(2, 4))
+        for wrong in (torch.arange(1, 4), torch.ones(3, 5), torch.ones(2, 1)):
+            with pytest.raises(ValueError, match=r"n must have shape \((2, )?5,?\)"):
+                TemperatureModule(3, 4)(x, wrong)
+        assert TemperatureModule(3, 4)(x, n[None]).shape == (2, 3, 5)

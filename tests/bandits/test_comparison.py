@@ -67,6 +67,14 @@ def test_one_call_compares_everything():
     assert table["BlindNRM"] == [False, False, False, True]
 
 
+def test_a_network_without_known_constants_is_left_to_the_procedure_for_smooth_functions():
+    linear = NetworkRevenueEnv.example(2).get_params()
+    a, B = np.array(linear["a"]), np.array(linear["B"])
+    given = {**linear, "a": None, "B": None, "demand": lambda p: a - B @ p}
+    result = compare_policies(envs=[NetworkRevenueEnv(**given)], horizon=50, n_replications=1, random_state=0)
+    assert not result.skipped[result.policies.index("PairwiseComparisonBandit")][0]
+
+
 def test_a_bad_parameter_is_an_error_and_no_reason_to_skip():
     with pytest.raises(ValueError, match="width_scale"):
         compare_policies([TournamentLinUCB(width_scale=-1.0)], [ConcaveFunctionEnv()], 100)

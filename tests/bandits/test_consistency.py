@@ -1,6 +1,7 @@
 """check_consistency recovers the constants of oracles with known ones."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -70,12 +71,29 @@ def test_impossible_arguments_are_refused(changes, error, match):
 
 @pytest.mark.parametrize(
     ("pairs", "ns", "match"),
-    [(([0.2], [0.8]), [100], "pairs must hold pairs"), ([([0.2], [0.8])], 100, "ns must be a sequence")],
+    [
+        (([0.2], [0.8]), [100], "pairs must hold pairs"),
+        ([([0.2], [0.8])], 100, "ns must be a sequence"),
+        (3, [100], "pairs must be a sequence"),
+        ([(0.2, 0.8)], [100], "pairs must hold pairs"),
+        ([([0.2], [0.8], [0.1])], [100], "pairs must hold pairs"),
+        ([([0.2], [0.8, 0.1])], [100], "pairs must have shape"),
+    ],
 )
 def test_arguments_that_are_no_lists_are_named(pairs, ns, match):
     oracle = ConcaveFunctionEnv().reset(1000, 0).as_oracle()
     with pytest.raises((ValueError, TypeError), match=match):
         check_consistency(oracle, pairs, ns, 0.1)
+
+
+def test_probabilities_may_come_as_an_array():
+    frames = [
+        check_consistency(
+            ConcaveFunctionEnv().reset(10_000, 0), [([0.2], [0.7])], [10], delta, n_replications=50
+        )
+        for delta in ([0.1, 0.02], np.array([0.1, 0.02]))
+    ]
+    pd.testing.assert_frame_equal(*frames)
 
 
 @pytest.mark.parametrize("answer", [None, "a", [1.0, 2.0], np.nan])

@@ -137,6 +137,7 @@ def test_regret_is_that_of_the_levels_played():
     [
         ({"price_range": (2.0, 2.0)}, "price_range"),
         ({"price_range": 3.0}, "price_range"),
+        ({"price_range": (0.0, 1.0), "holding_cost": 0.0, "lost_sales_cost": 0.0}, "price_range must begin"),
         ({"demand": "constant"}, "demand must be one of"),
         ({"demand": lambda p: -p}, "demand must map"),
         ({"noise": "normal"}, "noise must be one of"),

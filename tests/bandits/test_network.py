@@ -111,6 +111,7 @@ def test_no_demand_earns_nothing():
         ({"A": [1, 2]}, "A must be a finite matrix"),
         ({"capacity": [0.0, 1.0]}, "capacity must be positive"),
         ({"capacity": [1.0, 1.0, 1.0]}, "capacity must be 2 numbers"),
+        ({"capacity": [1.0]}, "capacity must be 2 numbers"),
         ({"price_lo": 4.0}, "price_lo must be below"),
         ({"price_lo": -1.0}, "price_lo must be non-negative"),
         ({"a": None}, "a and B of a linear demand must be given"),

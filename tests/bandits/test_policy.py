@@ -16,6 +16,7 @@ from mlpapers.bandits import (
     GridUCB,
     InexactProximalGradient,
     KieferWolfowitz,
+    LinearKnapsack,
     NetworkRevenueEnv,
     PairwiseComparisonBandit,
     PricingInventoryEnv,
@@ -153,6 +154,13 @@ def test_interval_policies_refuse_several_dimensions(policy):
         (lambda: GridUCB().optimize(ConcaveFunctionEnv().reset(10), 100), ValueError, "10 periods left"),
         (lambda: ExploreThenCommit().run(ConcaveFunctionEnv(), 100), ValueError, "play_level"),
         (lambda: BlindNRM().run(ConcaveFunctionEnv(), 100), ValueError, "capacity_left"),
+        (
+            lambda: PairwiseComparisonBandit(mode="smooth", psi=LinearKnapsack([[1.0]], [0.5], 9.0)).run(
+                ConcaveFunctionEnv(), 100
+            ),
+            ValueError,
+            "psi must be None where the procedure for smooth functions",
+        ),
         (lambda: ExploreThenCommit(degree=6).run(PricingInventoryEnv(), 100), ValueError, "degree"),
         (lambda: KieferWolfowitz(5.0, 4.0).run(ConcaveFunctionEnv(), 100), ValueError, "sigma"),
         (

@@ -102,6 +102,11 @@ def test_the_rate_that_is_proven(policy, theory):
     assert result.theory == pytest.approx(theory, nan_ok=True)
 
 
+def test_one_horizon_is_no_sequence():
+    with pytest.raises(TypeError, match="horizons must be a sequence"):
+        regret_exponent(KieferWolfowitz(4.0, 4.0), ConcaveFunctionEnv(), 100)
+
+
 @pytest.mark.parametrize(
     ("call", "match"),
     [

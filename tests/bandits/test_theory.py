@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlpapers.bandits import default_cells, local_poly_features, theory_exponent
@@ -19,10 +19,18 @@ def test_exponents(k, d, expected):
 
 
 @given(st.integers(1, 10**9), st.integers(1, 5), st.integers(1, 4))
+@example(T=10**5, k=2, d=1)
+@example(T=3**5, k=2, d=1)
 def test_cells_are_the_smallest_whole_number_above_the_rate(T, k, d):
     J = default_cells(T, k, d)
-    assert (J - 1) ** (2 * k + d) <= T * (1 + 1e-9)
-    assert (J * (1 + 1e-9)) ** (2 * k + d) >= T
+    assert (J - 1) ** (2 * k + d) < T <= J ** (2 * k + d)
+
+
+@pytest.mark.parametrize("power", [(1, 1), (2, 1), (3, 1), (1, 3), (2, 2)])
+def test_cells_are_the_root_itself_where_it_is_whole(power):
+    k, d = power
+    for J in range(2, 60):
+        assert default_cells(J ** (2 * k + d), k, d) == J
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 1000))

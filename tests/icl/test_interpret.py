@@ -46,3 +46,5 @@ def test_refusals():
         interpret_attention(MultilayerLinearAttention(3), n_features=4)
     with pytest.raises(ValueError, match="n_tasks"):
         interpret_attention(MultilayerLinearAttention(3), n_tasks=1)
+    with pytest.raises(ValueError, match="p must be a finite number in"):
+        interpret_attention(MultilayerLinearAttention(3), p=0.0)  # all answers are 0

@@ -214,3 +214,31 @@ def test_refusals(mixture):
     }.items():
         with pytest.raises(ValueError, match=name):
             call()
+
+
+@pytest.mark.parametrize("n_context", [-1, 0, 6])
+def test_context_rows_are_rows_that_are_there(n_context):
+    with pytest.raises(ValueError, match=rf"n_context must lie in \[1, 5\], the rows of Z; got {n_context}"):
+        LinearAttention(4)(torch.zeros(2, 5, 4), n_context)
+
+
+def test_prompts_of_another_shape_are_refused():
+    X, y, x, task = torch.zeros(2, 4, 3), torch.zeros(2, 4), torch.zeros(2, 3), torch.zeros(2).long()
+    stack, gains = MultilayerLinearAttention(3, 2), PolynomialAttention(2)
+    prompted = TaskPromptLinearAttention(3, 2)
+    wrong = {
+        r"X must have shape \(B, n, 3\) with n >= 1": (X[:, :0], y[:, :0], x),
+        "y must have shape": (X, y[:, :3], x),
+        "x_query must have shape": (X, y, x[:, :2]),
+    }
+    for message, parts in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            stack(*parts)
+        with pytest.raises(ValueError, match=message):
+            prompted(*parts, task)
+        with pytest.raises(ValueError, match=message.replace("3", "d")):
+            gains(*parts)
+    with pytest.raises(ValueError, match=r"X must have shape \(B, n, 3\)"):
+        stack(X[..., :2], y, x[:, :2])
+    with pytest.raises(ValueError, match=r"task must have shape \(2,\), as X; got \(1,\)"):
+        prompted(X, y, x, task[:1])

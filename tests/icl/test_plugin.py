@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlpapers.icl import (
+    GMMEMClassifier,
     PolynomialClassifier,
     SemiSupervisedPlugIn,
     SupervisedPlugIn,
@@ -42,6 +43,19 @@ def test_without_labels():
     assert (model.predict(X) == model.classes_[0]).all()
     with pytest.raises(ValueError, match="class"):
         SemiSupervisedPlugIn().fit(X, np.full(len(y), -1))
+
+
+@pytest.mark.parametrize("mark", [-1, -1.0, np.nan, None, "-1"])
+def test_every_mark_can_stand_on_every_row(mark):
+    X, y, _, _ = data()
+    with pytest.warns(UserWarning, match="no labelled row"):
+        model = SupervisedPlugIn().fit(X, [mark] * len(y))
+    assert not model.coef_.any()
+    spread = GMMEMClassifier(random_state=0).fit(X, [mark] * len(y))
+    assert np.array_equal(spread.means_, GMMEMClassifier(random_state=0).fit(X, np.full(len(y), -1)).means_)
+    for estimator in (SupervisedPlugIn(), GMMEMClassifier()):
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            estimator.fit(X, [mark] * 3)
 
 
 @pytest.mark.parametrize("k", [0, 1, 2, 3, np.inf])

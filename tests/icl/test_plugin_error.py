@@ -1,5 +1,7 @@
 """Exact errors of the supervised plug-in and the limits: known values, simulation, bounds."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -113,7 +115,34 @@ def test_extremes():
     assert spi_error(0, 1.0, 5) == 0.5
     assert infinite_context_error(0, 1.0) == pytest.approx(0.5, abs=1e-15)
     assert spi_error(10_000, 1.0, 10) == pytest.approx(special.ndtr(-1.0), abs=2e-4)
-    assert bayes_error_asymptotic(0.5, 0.0, 1.0) == pytest.approx(0.5, abs=1e-3)
+    assert bayes_error_asymptotic(0.5, 0.0, 1.0) == 0.5
+
+
+@pytest.mark.parametrize(("ratio", "sigma"), [(1.0, 1.0), (16.0, 2.0)])
+def test_at_the_transition_nothing_is_learned_without_labels(ratio, sigma):
+    # q_u -> r q_u / sigma^4 to first order: at r = sigma^4 the iteration creeps towards 0.
+    assert bayes_error_asymptotic(ratio, 0.0, sigma) == 0.5
+
+
+@pytest.mark.parametrize("excess", [1e-2, 1e-3, 1e-5])
+def test_just_above_the_transition_accuracy_grows_linearly(excess):
+    # To second order q = r q - 2 r^2 q^2 for sigma = 1; the next terms are of relative size `excess`.
+    ratio = 1.0 + excess
+    n = 10**6
+    extra = label_value(round(n * ratio), 0.0, n, 1.0)
+    assert extra / (n * ratio) == pytest.approx(excess / (2 * ratio**2), rel=5 * excess)
+
+
+def test_memory_does_not_grow_with_the_number_of_terms():
+    # With little noise the series has 16 million terms that count, 128 MB of numbers.
+    tracemalloc.start()
+    try:
+        error = spi_error(1000, 0.1, 10)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 64e6
+    assert error == pytest.approx(spi_error(1000, 0.1, 10, method="quadrature"), rel=1e-6)
 
 
 @pytest.mark.parametrize(

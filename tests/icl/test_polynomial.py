@@ -74,6 +74,8 @@ def test_rank_is_that_of_finite_differences():
     J = np.array([(coef(theta + step * e) - coef(theta - step * e)) / (2 * step) for e in np.eye(5)])
     singular = np.linalg.svd(J / np.linalg.norm(J, axis=1, keepdims=True), compute_uv=False)
     assert jacobian_rank(theta[1:3], theta[3:], theta[0]) == (singular > 1e-6 * singular[0]).sum() == 5
+    # For c = 0 no gain moves A = 0, at any depth.
+    assert [jacobian_rank([0.3] * n, [0.2] * n, 0.0) for n in range(6)] == [1] * 6
 
 
 @given(st.lists(st.floats(-3, 3), min_size=0, max_size=5), st.floats(0.1, 5.0))

@@ -128,6 +128,42 @@ def test_only_an_instance_is_the_module_of_a_task():
         _ = Task.from_module(module, list).nondeterministic
 
 
+class Times(torch.nn.Module):
+    """A module whose setting stands in no parameter, buffer or repr."""
+
+    def __init__(self, factor=2.0):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return x * self.factor
+
+
+def test_tasks_from_modules_that_compute_different_things_are_told_apart():
+    def fingerprint(module, get_inputs=lambda: [torch.rand(2, 3)], get_init_inputs=None):
+        return Task.from_module(module, get_inputs, get_init_inputs).fingerprint
+
+    assert fingerprint(Times()) == fingerprint(Times())
+    assert fingerprint(Times(3.0)) != fingerprint(Times())
+    assert fingerprint(Times().eval()) != fingerprint(Times())
+    assert fingerprint(Times(), lambda: [torch.rand(2, 4)]) != fingerprint(Times())
+    assert fingerprint(Times, get_init_inputs=lambda: [3.0]) != fingerprint(Times)
+    # float32 cannot tell these apart.
+    counts = [torch.nn.Identity() for _ in range(2)]
+    for module, count in zip(counts, (2**24, 2**24 + 1)):
+        module.register_buffer("count", torch.tensor(count))
+    assert fingerprint(counts[0]) != fingerprint(counts[1])
+
+
+def test_an_override_holds_for_the_rest_of_its_line():
+    source = SOURCE.replace("batch, dim = 4, 8", "text = 'a\\x0cb\x0cü'; batch = 4; dim = 2 * batch  # sizes")
+    task = Task.from_source(source).with_overrides(batch=3)
+    assert task.build()[1][0].shape == (3, 6)
+    assert len(task.resolved_source.split("\n")) == len(source.split("\n"))
+    several = SOURCE.replace("batch, dim = 4, 8", "batch = (\n    4\n)\ndim: int = 8").replace("\n", "\r\n")
+    assert Task.from_source(several).with_overrides(batch=2, dim=5).build()[1][0].shape == (2, 5)
+
+
 def test_dropout_makes_a_task_nondeterministic():
     source = SOURCE.replace("self.fc(x) * scale", "nn.functional.dropout(self.fc(x), 0.5)")
     assert Task.from_source(source).nondeterministic

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from scipy.sparse import csr_array
 from sklearn.exceptions import ConvergenceWarning
 
 from mlpapers.optim import (
@@ -88,6 +89,12 @@ def test_certificates_refuse_what_they_cannot_do(problem):
         gap_certificate(total, np.full(6, 9.0), C)
     with pytest.raises(ValueError, match="coordinates"):
         gap_certificate(total, np.zeros(5), C)
+    with pytest.raises(TypeError, match="constraint must be"):
+        gap_certificate(problem, np.zeros(problem.dim), None)
+    with pytest.raises(ValueError, match="n_functions must be"):
+        gap_certificate(problem, np.zeros(problem.dim), L1Ball(1.0), mode="sampled", n_functions=0)
+    with pytest.raises(ValueError, match="x must be an array"):
+        gap_certificate(problem, "abc", L1Ball(1.0))
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +215,41 @@ def test_bad_attacks_are_refused(victim, change, match):
         universal_attack(logits, images, y[:-1], eps=0.1, max_queries=1000)
 
 
+@pytest.mark.parametrize(
+    ("labels", "match"),
+    [
+        (lambda y: y - 1, "labels must be class numbers .* got -1"),
+        (lambda y: y + 0.5, r"labels must be class numbers .* got 0\.5"),
+        (lambda y: np.where(y == 1, np.nan, y), "labels must be class numbers .* got nan"),
+        (lambda y: y.astype(str), "labels must be class numbers .* dtype <U"),
+        (lambda y: y + 1, "labels must be below 3, the number of classes of model; got 3"),
+    ],
+    ids=["negative", "broken", "nan", "text", "too high"],
+)
+def test_labels_that_are_no_classes_of_the_model_are_refused(victim, labels, match):
+    logits, images, y = victim
+    with pytest.raises(ValueError, match=match):
+        universal_attack(logits, images, labels(y), eps=0.1, max_queries=1000)
+
+
+@pytest.mark.parametrize("clip", [None, (0.0, 0.5, 1.0)], ids=["none", "three"])
+def test_ranges_that_are_no_pairs_are_refused(victim, clip):
+    logits, images, y = victim
+    with pytest.raises(ValueError, match="clip must be a pair"):
+        universal_attack(logits, images, y, eps=0.1, max_queries=1000, clip=clip)
+
+
+def test_images_targets_and_models_that_cannot_be_are_refused(victim):
+    logits, images, y = victim
+    with pytest.raises(ValueError, match="targeted must be below 3"):
+        universal_attack(logits, images, y, eps=0.1, max_queries=1000, targeted=3)
+    with pytest.raises(ValueError, match="images must be finite"):
+        universal_attack(logits, np.where(images > 0.7, np.nan, images), y, eps=0.1, max_queries=1000)
+    for model in (lambda x: logits(x)[:, 0], lambda x: logits(x)[:, :1], lambda x: logits(x)[:-1]):
+        with pytest.raises(ValueError, match="model must return logits"):
+            universal_attack(model, images, np.zeros_like(y), eps=0.1, max_queries=1000)
+
+
 def test_comparisons_have_one_row_per_run_whatever_the_workers(problem):
     total, C = problem
     methods = {"dvr": {}, "slow": {"method": "fd"}}
@@ -222,6 +264,10 @@ def test_comparisons_have_one_row_per_run_whatever_the_workers(problem):
         compare_solvers(total, None, C, [], 100, [0])
     with pytest.raises(ValueError, match="random_states"):
         compare_solvers(total, None, C, ["fd"], 100, [])
+    with pytest.raises(TypeError, match="random_states must be a sequence of integers; got 3"):
+        compare_solvers(total, None, C, ["fd"], 100, 3)
+    with pytest.raises(TypeError, match="methods must be names of methods"):
+        compare_solvers(total, None, C, None, 100, [0])
 
 
 def test_sparse_logistic_regression_is_near_the_convex_optimum():
@@ -275,6 +321,17 @@ def test_weights_count_like_repeated_rows_in_any_order(kind):
     repeated = kind(**common).fit(np.repeat(X, weight, axis=0)[order], np.repeat(y, weight)[order])
     np.testing.assert_array_equal(weighted.coef_, repeated.coef_)
     np.testing.assert_array_equal(weighted.intercept_, repeated.intercept_)
+
+
+@pytest.mark.parametrize("kind", [SparseLogisticRegressionFW, RobustClassifierFW, RobustRegressorFW])
+def test_sparse_rows_are_the_dense_ones(kind):
+    rng = np.random.default_rng(0)
+    X = np.where(rng.random((60, 4)) < 0.5, rng.normal(size=(60, 4)), 0.0)
+    y = (X[:, 0] > 0.0).astype(int)
+    dense = kind(random_state=0, max_queries=3000).fit(X, y)
+    sparse = kind(random_state=0, max_queries=3000).fit(csr_array(X), y)
+    np.testing.assert_array_equal(sparse.coef_, dense.coef_)
+    np.testing.assert_allclose(sparse.predict(csr_array(X)), dense.predict(X), atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", [SparseLogisticRegressionFW, RobustClassifierFW, RobustRegressorFW])
@@ -350,3 +407,12 @@ def test_generated_problems_are_deterministic_and_shaped():
     far = np.abs(y - A @ w) > 0.5
     # A fifth are outliers, of which |N(0, 5)| exceeds 0.5 in 92 %.
     assert 0.15 <= far.mean() <= 0.22
+
+
+@pytest.mark.parametrize(
+    "make", [make_sparse_logistic, make_outlier_classification], ids=["sparse", "outlier"]
+)
+def test_truths_of_more_coordinates_than_there_are_are_refused(make):
+    assert np.count_nonzero(make(20, 6, k=6, random_state=0)[2]) == 6
+    with pytest.raises(ValueError, match="k must be"):
+        make(20, 6, k=7)

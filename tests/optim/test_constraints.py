@@ -335,8 +335,59 @@ def test_gauges_measure_balls(name):
         (lambda: Birkhoff(2).lmo(np.ones(5)), "4 coordinates"),
         (lambda: L1Ball().lmo(np.array([np.nan])), "finite"),
         (lambda: NuclearNormBall((0, 2)), "shape"),
+        (lambda: Box("a", 1.0), "lower must be an array"),
+        (lambda: Shifted(L1Ball(), "a"), "shift must be an array"),
+        (lambda: Hull("a"), "points must be an array"),
     ],
 )
 def test_impossible_sets_are_refused(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: GroupL1Ball(3), "groups must be"),
+        (lambda: Product(L1Ball(), [1]), "sets must be a sequence"),
+        (lambda: Product([L1Ball()], 1), "sizes must be a sequence"),
+    ],
+    ids=["groups", "sets", "sizes"],
+)
+def test_what_is_no_sequence_is_named(make, match):
+    with pytest.raises(TypeError, match=match):
+        make()
+
+
+def test_sets_show_their_parameters():
+    assert repr(L1Ball(2.0)) == "L1Ball(radius=2.0)"
+    assert repr(Box([0.0, -1.0], [1.0, 2.0])) == "Box(lower=[0.0, -1.0], upper=[1.0, 2.0])"
+    assert repr(Box(np.zeros(9), 1.0)) == "Box(lower=array of shape (9,), upper=array of shape (9,))"
+    assert repr(GroupL1Ball([[0, 1], [2]])) == "GroupL1Ball(groups=[[0, 1], [2]], radius=1.0)"
+    both = Product([L1Ball(), Scaled(Simplex(), 3.0)], [2, 3])
+    assert eval(repr(both)).contains([1.0, 0.0, 3.0, 0.0, 0.0])
+    assert all(repr(C).startswith(type(C).__name__ + "(") for C in SETS.values())
+
+
+def _is_extreme(active, d):
+    """Whether the normals of the active inequalities span the space, so that x is no middle of a segment."""
+    return len(active) >= d and np.linalg.matrix_rank(np.array(active)) == d
+
+
+@pytest.mark.parametrize("radius", [0.5, 1.2, 2.5, 100.0])
+@pytest.mark.parametrize("g", list(itertools.product([-1.0, 0.0, 2.0], repeat=3)), ids=str)
+def test_cut_boxes_answer_extreme_points_also_where_costs_are_zero(g, radius):
+    lower, upper = np.array([-1.0, 0.0, -0.5]), np.array([1.0, 2.0, 0.0])
+    g = np.array(g)
+    # The faces of |x|_1 <= r at x have all signs that agree with it; a zero has both.
+    signs = np.array(list(itertools.product([-1.0, 1.0], repeat=3)))
+    s = BoxL1(lower, upper, radius).lmo(g)
+    assert BoxL1(lower, upper, radius).contains(s, 1e-12)
+    active = [np.eye(3)[k] for end in (lower, upper) for k in np.flatnonzero(s == end)]
+    active += [row for row in signs if abs(row @ s - radius) <= 1e-12]
+    assert _is_extreme(active, 3)
+    s = BoxL2(lower, upper, radius).lmo(g)
+    assert BoxL2(lower, upper, radius).contains(s, 1e-12)
+    at_end = ((s == lower) | (s == upper)).all()
+    # Every point of a sphere is extreme in its ball.
+    assert at_end or np.linalg.norm(s) == pytest.approx(radius, rel=1e-9)

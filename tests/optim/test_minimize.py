@@ -128,7 +128,7 @@ def test_fixed_schedules_make_progress(options, quadratic):
 
 
 def test_full_refreshes_are_plain_finite_differences_bit_for_bit(logistic):
-    common = {"max_iter": 15, "random_state": 3, "init": "full", "warmup": "none"}
+    common = {"max_iter": 15, "random_state": 3}
     plain = minimize_fw_zo(logistic, np.zeros(5), L1Ball(2.0), method="fd", **common)
     dvr = minimize_fw_zo(
         logistic,
@@ -137,6 +137,8 @@ def test_full_refreshes_are_plain_finite_differences_bit_for_bit(logistic):
         schedule="fixed",
         n_directions=5,
         refresh_prob=1.0,
+        init="full",
+        warmup="none",
         **common,
     )
     np.testing.assert_array_equal(plain.x, dvr.x)
@@ -168,7 +170,7 @@ def test_resuming_is_the_uninterrupted_run(method, logistic, tmp_path):
     assert resumed.n_queries == whole.n_queries
     assert resumed.n_iter == whole.n_iter
     with pytest.raises(ValueError, match="resume"):
-        minimize_fw_zo(logistic, np.zeros(5), L1Ball(2.0), max_queries=6000, m0=3, resume=path, **common)
+        minimize_fw_zo(logistic, np.zeros(5), L1Ball(2.0), max_queries=6000, mu=0.03, resume=path, **common)
 
 
 @pytest.mark.parametrize("schedule", ["adaptive", "fixed"])
@@ -390,6 +392,26 @@ def test_active_sets_mix_to_the_point(logistic):
         np.testing.assert_allclose(weights @ vertices, result.x, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"query_domain": "tangent"}, "query_domain='tangent' is for flat sets .* L1Ball"),
+        ({"step": "short", "method": "fd"}, "step='short' needs"),
+        ({"step": "short", "schedule": "fixed"}, "step='short' needs"),
+        ({"step": "short", "E": "sqrt_d"}, "step='short' needs"),
+        ({"step": "constant", "method": "jaguar", "max_iter": 9}, "step='constant' is for"),
+        ({"step": "constant", "method": "acc_szofw", "max_iter": 9}, "step='constant' is for"),
+        ({"step": 0.1, "method": "auto"}, "step is no argument of method='auto'"),
+        ({"options": {"variant": "unige"}, "method": "sgffw"}, "variant.*'rdsa', 'kwsa'; got 'unige'"),
+        ({"options": {"variant": "kwsa"}, "method": "acc_szofw"}, "variant.*'cooge', 'unige'; got 'kwsa'"),
+        ({"options": {"variant": "kwsa"}}, "variant.* is for .*not for method='dvr'"),
+    ],
+)
+def test_settings_that_a_method_would_not_heed_are_refused(logistic, settings, match):
+    with pytest.raises(ValueError, match=match):
+        minimize_fw_zo(logistic, None, L1Ball(2.0), **{"max_queries": 20_000, **settings})
+
+
 def test_tolerance_target_callback_and_caps_stop(logistic):
     C, best = L1Ball(2.0), logistic.mean(optimum(logistic, L1Ball(2.0), 3000))
     by_tol = minimize_fw_zo(
@@ -573,6 +595,16 @@ def test_bad_arguments_are_refused_by_name(match, logistic):
 def test_bad_types_are_refused(logistic):
     with pytest.raises(TypeError, match="fun must be"):
         minimize_fw_zo(3.0, np.zeros(2), L1Ball(), max_queries=10)
+    for answer in (None, "low", 1j, np.zeros(3)):
+        with pytest.raises(TypeError, match="fun must return one real number; got "):
+            minimize_fw_zo(lambda _x, answer=answer: answer, np.zeros(2), L1Ball(), max_queries=100)
+    as_array = minimize_fw_zo(lambda x: x[:1] ** 2, np.ones(2) / 2, L1Ball(), max_queries=100, random_state=0)
+    as_number = minimize_fw_zo(lambda x: x[0] ** 2, np.ones(2) / 2, L1Ball(), max_queries=100, random_state=0)
+    np.testing.assert_array_equal(as_array.x, as_number.x)
+    with pytest.raises(ValueError, match="x0 must be a vector of numbers or None; got 'zero'"):
+        minimize_fw_zo(logistic, "zero", L1Ball(), max_queries=100)
+    with pytest.raises(ValueError, match="fun and constraint must have one dimension; got 5 and 2"):
+        minimize_fw_zo(logistic, None, Box([0.0, 0.0], [1.0, 1.0]), max_queries=100)
     with pytest.raises(TypeError, match="constraint"):
         minimize_fw_zo(logistic, np.zeros(5), "l1", max_queries=100)
     with pytest.raises(TypeError, match="callback"):

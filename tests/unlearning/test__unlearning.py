@@ -174,6 +174,8 @@ def test_repeated_requests_are_answered_once(classify):
         model.unlearn([3], request_id="a")
     with pytest.raises(ValueError, match="non-empty string"):
         model.unlearn([3], request_id="")
+    with pytest.raises(TypeError, match="request_id must be a string or None; got 5"):
+        model.unlearn([3], request_id=5)  # a log could not be replayed with it
     named = [model.unlearn([i]).request_id for i in (10, 11)]
     assert len({*named, "a"}) == 3
 

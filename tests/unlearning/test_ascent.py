@@ -4,6 +4,7 @@ import copy
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
@@ -550,6 +551,42 @@ def test_bad_models_and_combinations(network, rows):
         GradientAscentUnlearner(network, optimizer="adam", momentum=0.9).unlearn(*rows)
     with pytest.raises(ValueError, match="frozen"):
         GradientAscentUnlearner(network.requires_grad_(False)).unlearn(*rows)
+
+
+def test_labels_and_rows_that_do_not_fit_the_model_are_named(network, rows):
+    (X, y), retain = rows
+    unlearner = GradientAscentUnlearner(network, n_steps=1, lr=0.1)
+    for wrong, named in ((y + 5, 5), (y - 1, -1)):
+        with pytest.raises(ValueError, match=rf"y must hold class numbers from 0 to 2.*; got {named}"):
+            unlearner.unlearn((X, torch.where(y == 0, wrong, 0)))
+        with pytest.raises(ValueError, match="y must hold class numbers"):
+            unlearner.unlearn((X, y), (retain[0], torch.where(retain[1] == 0, wrong[0], 0) + 9))
+    with pytest.raises(
+        ValueError, match=r"X must hold rows that the model takes; it failed on shape \(\d+, 3\)"
+    ):
+        unlearner.unlearn((X[:, :3], y))
+    with pytest.raises(TypeError, match="forget must hold numbers, and labels as class numbers from 0"):
+        unlearner.unlearn((X, np.array(["a", "b", "c"])[y.numpy()]))
+    one = torch.nn.Linear(4, 1).double()
+    with pytest.raises(ValueError, match="one output column per class"):
+        GradientAscentUnlearner(torch.nn.Sequential(one, torch.nn.Flatten(0)), loss_cap=1.0).unlearn((X, y))
+    with pytest.raises(ValueError, match=r"y must hold 0 and 1, or probabilities.*; got 2"):
+        GradientAscentUnlearner(one, loss="binary_cross_entropy").unlearn((X, y))
+    with pytest.raises(
+        ValueError, match=r"y must have one entry per output of the model, of shape \(12, 3\)"
+    ):
+        GradientAscentUnlearner(network, loss="squared", loss_cap=1.0).unlearn((X, y))
+    # torch passes over -100, a padded token for instance.
+    padded = torch.where(y == 0, -100, y)
+    assert GradientAscentUnlearner(network, n_steps=1).unlearn((X, padded)).n_steps == 1
+
+
+def test_nullable_columns_are_numbers(network, rows):
+    X, y = (part.numpy() for part in rows[0])
+    frame, labels = pd.DataFrame(X).convert_dtypes(), pd.Series(y, dtype="Int64")
+    given = GradientAscentUnlearner(network, n_steps=2, lr=0.1).unlearn((frame, labels))
+    plain_arrays = GradientAscentUnlearner(network, n_steps=2, lr=0.1).unlearn((X, y))
+    assert_same_parameters(given.model, plain_arrays.model)
 
 
 @pytest.mark.parametrize(

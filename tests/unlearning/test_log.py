@@ -187,9 +187,9 @@ def test_bad_appends_are_refused(log):
         log.append("erase")
     with pytest.raises(ValueError, match="fields must not set hash"):
         log.append("fit", hash="0")
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="indices must be a JSON value"):
         log.append("fit", indices={1, 2})
-    with pytest.raises(ValueError, match="JSON"):
+    with pytest.raises(ValueError, match="bound must be a JSON value; got nan"):
         log.append("fit", bound=float("nan"))
     assert log.verify().n_records == 3
 

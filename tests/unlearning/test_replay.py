@@ -83,6 +83,9 @@ def test_replay_checks_digests_and_rows(logged):
     nameless.append("request", indices=[3])
     with pytest.raises(LogCorruptionError, match="no request_id"):
         recover(DVWUClassifier.load(at_fit), nameless)
+    for bring_up in (replay, recover):
+        with pytest.raises(TypeError, match="log must be a DeletionLog; got str"):
+            bring_up(DVWUClassifier.load(at_fit), str(log.path))
 
 
 def test_recover_finishes_a_pending_request(logged):

@@ -104,6 +104,8 @@ def test_registry():
         register_value_function("", constant)
     with pytest.raises(TypeError, match="callable"):
         register_value_function("test-none", 3)
+    with pytest.raises(TypeError, match="name must be a string; got 5"):
+        register_value_function(5, constant)
 
 
 def test_bad_arguments_are_named():

@@ -216,6 +216,15 @@ def test_refused_data_leave_no_trace():
     assert two.history_["utility"][1] == two.history_["utility"][0]
 
 
+def test_a_seller_without_a_hash_leaves_no_trace():
+    X_val, y_val, data = batches(6)
+    market = DataMarket(X_val, y_val, pricing="point", random_state=0)
+    with pytest.raises(TypeError, match=r"seller must be hashable; got \['a'\]"):
+        market.offer(*data[0], ["a"])
+    assert market.history_.empty and market.settle().empty
+    assert market.offer(*data[0], "a").accepted
+
+
 def test_a_seller_who_comes_twice_is_paid_twice():
     X_val, y_val, data = batches(7)
     market = DataMarket(X_val, y_val, pricing="point")

@@ -5,6 +5,7 @@ import sys
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -326,6 +327,33 @@ def test_federated_sources_must_hold_rows():
             update.prepare(module.state_dict(), [source])
     with pytest.raises(ValueError, match="at least one trained model"):
         update(module.state_dict(), [])
+
+
+def test_federated_labels_that_do_not_fit_the_module_are_named():
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Linear(2, 3)
+    update, X = FedAvgUpdate(module, local_epochs=1), np.zeros((2, 2))
+    for y, named in (([5, 0], 5), ([0, -1], -1)):
+        with pytest.raises(ValueError, match=f"y must hold class numbers from 0 to 2.*; got {named}"):
+            update.prepare(module.state_dict(), [(X, y)])
+    with pytest.raises(TypeError, match="y of a source must hold numbers"):
+        update.prepare(module.state_dict(), [(X, ["cat", "dog"])])
+    with pytest.raises(
+        ValueError, match=r"X must hold rows that the model takes; it failed on shape \(2, 1\)"
+    ):
+        update.prepare(module.state_dict(), [(X[:, :1], [0, 1])])
+    with pytest.raises(ValueError, match="y must have one entry per output"):
+        update.prepare(module.state_dict(), [(X, [0.0, 1.0])])
+
+
+def test_federated_sources_may_be_frames():
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Linear(2, 3)
+    update = FedAvgUpdate(module, local_epochs=1)
+    frame, labels = pd.DataFrame([[1.0, 2.0], [3.0, 4.0]]), pd.Series([2, 0], dtype="Int64")
+    given, plain = update.prepare(module.state_dict(), [(frame, labels), (frame.to_numpy().tolist(), [2, 0])])
+    for name, value in plain.items():
+        assert torch.equal(given[name], value)
 
 
 def test_rounds_load_no_torch():

@@ -356,6 +356,16 @@ def test_few_pairs_are_reported():
     assert enough.converged_
 
 
+def test_tables_have_the_valuers_own_level():
+    X, y, X_val, y_val = sample(6, 40)
+    valuer = UStatisticShapley(n_neighbors=2, n_subsets=60, confidence=0.5, random_state=3)
+    valuer.fit(X, y, X_val, y_val)
+    table = valuer.to_frame()
+    np.testing.assert_array_equal(table["ci_low"], valuer.ci_low_)
+    np.testing.assert_array_equal(table["ci_high"], valuer.ci_high_)
+    np.testing.assert_array_equal(valuer.to_frame(0.9)["ci_low"], valuer.confidence_interval(0.9)[0])
+
+
 def test_labels_and_frames():
     X, y, X_val, y_val = sample(15, 30, classes=3)
     names = np.array(["ant", "bee", "cat"])

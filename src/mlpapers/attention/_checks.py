@@ -44,6 +44,13 @@ def check_shape(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> None
         raise ValueError(f"{name} must broadcast to shape {shape}; got {given}")
 
 
+def check_rows(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless `tensor` has this shape; the first of several dimensions may be 1."""
+    given = tuple(tensor.shape)
+    if given != shape and not (len(shape) > 1 and given == (1, *shape[1:])):
+        raise ValueError(f"{name} must have shape {shape}; got {given}")
+
+
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype to compute temperatures of such tensors in: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
@@ -54,5 +61,6 @@ def check_at_least(name: str, tensor: torch.Tensor, minimum: float) -> None:
     if torch.compiler.is_compiling() or tensor.numel() == 0:
         return
     smallest = tensor.detach().amin()
-    if bool(smallest < minimum):
+    # The other way round NaN would pass.
+    if not bool(smallest >= minimum):
         raise ValueError(f"{name} must be at least {minimum:g}; got {smallest.item():g}")

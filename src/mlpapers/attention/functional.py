@@ -107,6 +107,8 @@ def selective_attention(
     check_choice("backend", backend, BACKENDS)
     check_bool("is_causal", is_causal)
     check_real("dropout_p", dropout_p, low=0.0, high=1.0)
+    if scale is not None:
+        check_real("scale", scale)
     if window is not None:
         check_int("window", window, minimum=1)
         if not is_causal:
@@ -197,7 +199,7 @@ def repeat_heads(tensor: torch.Tensor, heads: int) -> torch.Tensor:
 
 def _full_mask(visibility: Visibility, device: torch.device) -> torch.Tensor | None:
     mask, keys = visibility.block(0, visibility.queries, device)
-    if mask is None or mask.shape[-1] in (1, visibility.keys):
+    if mask is None or keys == slice(0, visibility.keys):
         return mask
     closed = False if mask.dtype == torch.bool else float("-inf")
     return functional.pad(mask, (keys.start, visibility.keys - keys.stop), value=closed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Self
 
 import torch
@@ -24,6 +25,8 @@ ROLES = ("q", "k", "v")
 
 def check_roles(temperatures: Any) -> tuple[str, ...]:
     """Return the roles that get a temperature; ValueError unless they are a subset of q, k, v."""
+    if not isinstance(temperatures, str | Sequence | AbstractSet):
+        raise TypeError(f"temperatures must be a sequence of {ROLES}; got {temperatures!r}")
     roles = (temperatures,) if isinstance(temperatures, str) else tuple(temperatures)
     if not set(roles) <= set(ROLES) or len(set(roles)) != len(roles):
         raise ValueError(f"temperatures must be a subset of {ROLES}; got {temperatures!r}")
@@ -135,7 +138,7 @@ class SelectiveSelfAttention(nn.Module):
         self.window_n = check_choice("window_n", window_n, ("clip", "absolute"))
         self.dropout = check_real("dropout", dropout, low=0.0, high=1.0)
         self.backend = check_choice("backend", backend, BACKENDS)
-        if dtype is not None and not dtype.is_floating_point:
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"dtype must be a floating dtype; got {dtype}")
         roles = check_roles(temperatures)
         made: dict[str, Any] = {"bias": check_bool("bias", bias), "device": device, "dtype": dtype}
@@ -250,6 +253,8 @@ class SelectiveSelfAttention(nn.Module):
             For wrong shapes or negative positions.
         """
         batch, length = self._check_input(x)
+        if cache is not None and not isinstance(cache, KVCache):
+            raise TypeError(f"cache must be a KVCache; got {type(cache).__name__}")
         past = 0 if cache is None else cache.length
         total = past + length
         mask = self._check_mask(attention_mask, batch, total, past)
@@ -330,7 +335,8 @@ class SelectiveSelfAttention(nn.Module):
         return ready["q"], ready["k"], ready["v"]
 
     def _heads(self, projected: torch.Tensor) -> torch.Tensor:
-        return projected.view(*projected.shape[:2], -1, self.head_dim).transpose(1, 2)
+        heads = projected.shape[2] // self.head_dim
+        return projected.view(*projected.shape[:2], heads, self.head_dim).transpose(1, 2)
 
     def _query_numbers(self, numbers: torch.Tensor) -> torch.Tensor:
         if self.window is None or self.window_n == "absolute":

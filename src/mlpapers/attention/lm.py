@@ -12,6 +12,7 @@ from torch.nn import functional
 from mlpapers.attention._checks import check_floating, check_ids
 from mlpapers.attention.cache import KVCache
 from mlpapers.attention.layer import SelectiveSelfAttention
+from mlpapers.attention.temperature import POSITION_KINDS, TOKEN_KINDS
 from mlpapers.core.validation import check_bool, check_choice, check_int, check_real, check_rng
 
 __all__ = ["SelectiveTransformerLM"]
@@ -80,6 +81,8 @@ class SelectiveTransformerLM(nn.Module):
         check_int("dim", dim, minimum=1)
         check_int("num_layers", num_layers, minimum=1)
         check_int("mlp_ratio", mlp_ratio, minimum=1)
+        check_choice("token", token, TOKEN_KINDS)
+        check_choice("position", position, POSITION_KINDS)
         options: dict[str, dict[str, Any]] = {
             "ssa": {"token": token, "position": position, "temperatures": temperatures},
             "vanilla": {"temperatures": ()},
@@ -218,6 +221,8 @@ class SelectiveTransformerLM(nn.Module):
         ids : tensor of shape (B, T + max_new_tokens)
         """
         check_ids("ids", ids)
+        if ids.shape[1] == 0:
+            raise ValueError("ids must hold at least one token to continue")
         check_int("max_new_tokens", max_new_tokens, minimum=0)
         check_real("temperature", temperature, low=0.0)
         if top_k is not None:

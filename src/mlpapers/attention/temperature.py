@@ -10,6 +10,7 @@ from torch import nn
 from mlpapers.attention._checks import (
     check_at_least,
     check_floating,
+    check_rows,
     check_shape,
     check_tensor,
     compute_dtype,
@@ -106,7 +107,7 @@ def position_temperature(n: torch.Tensor, alpha: torch.Tensor | float, kind: str
     TypeError
         If `n` is not a tensor.
     ValueError
-        If an n is below 1, `kind` is unknown, or a shape is wrong.
+        If an n is below 1, `kind` is unknown, a shape is wrong, or the alpha of "yarn" is not positive.
 
     References
     ----------
@@ -128,7 +129,11 @@ def position_temperature(n: torch.Tensor, alpha: torch.Tensor | float, kind: str
     check_at_least("n", n, 1)
     double = n.dtype == torch.float64 or (isinstance(alpha, torch.Tensor) and alpha.dtype == torch.float64)
     dtype = torch.float64 if double else torch.float32
+    if not isinstance(alpha, torch.Tensor):
+        check_real("alpha", alpha)
     alpha = torch.as_tensor(alpha, dtype=dtype, device=n.device)
+    if kind == "yarn" and not torch.compiler.is_compiling() and not bool((alpha > 0).all()):
+        raise ValueError("alpha must be positive with kind='yarn': it is a ratio of lengths")
     if alpha.ndim > 1:
         raise ValueError(f"alpha must be a scalar or have shape (H,); got shape {tuple(alpha.shape)}")
     n = n.to(dtype)
@@ -234,6 +239,8 @@ class TemperatureModule(nn.Module):
             raise ValueError("alpha_init must be None with position='none', which has no alpha")
 
     def _make_weights(self, input_dim: int | None, hidden_dim: int | None) -> None:
+        if self.token != "mlp" and hidden_dim is not None:
+            raise ValueError(f"hidden_dim must be None with token={self.token!r}, which has no hidden layer")
         if self.token == "mlp":
             if input_dim is None:
                 raise ValueError("input_dim must be given with token='mlp': the width of the layer's input")
@@ -352,6 +359,8 @@ class TemperatureModule(nn.Module):
     ) -> torch.Tensor:
         """Everything but the "shared" token part, which is fused with the scaling."""
         dtype = compute_dtype(x.dtype)
+        rows = (x.shape[0], x.shape[2])
+        check_rows("n", n, rows[-n.ndim :])
         base = self.position_part(n, dtype)
         if self.token in ("shared", "none"):
             return base
@@ -365,6 +374,7 @@ class TemperatureModule(nn.Module):
             if hidden is None:
                 raise ValueError("hidden must be given with token='mlp': the layer's input (B, T, input_dim)")
             check_floating("hidden", hidden, ndim=3)
+            check_rows("hidden", hidden, (*rows, self.hidden_weight.shape[1]))
             # Autocast would round both products to half precision.
             with torch.autocast(x.device.type, enabled=False):
                 inner = nn.functional.gelu(hidden.to(dtype) @ self.hidden_weight.to(dtype).T)
@@ -373,6 +383,7 @@ class TemperatureModule(nn.Module):
             if feature is None:
                 raise ValueError("feature must be given with token='feature': one number per token (B, T)")
             check_tensor("feature", feature, ndim=2)
+            check_rows("feature", feature, rows)
             u = feature.to(dtype)[:, None, :] * weight[:, None]
         if self.bias is not None:
             u = u + self.bias.to(dtype)[:, None]

@@ -239,7 +239,8 @@ def _default_policies(env: BanditEnv) -> list[BanditPolicy]:
         # No unit of a resource is worth more than the dearest product that needs some of it.
         psi = EstimatedKnapsack(10.0 * float(np.max(env.model.high)))
     return [
-        PairwiseComparisonBandit(psi=psi),
+        # Without declared constants it takes the procedure for smooth functions, which has no penalty.
+        PairwiseComparisonBandit(psi=psi if {"sigma", "smoothness"} <= hints.keys() else None),
         TournamentLinUCB(M=M),
         InexactProximalGradient("auto", psi=psi),
         KieferWolfowitz(hints.get("sigma", M), M),

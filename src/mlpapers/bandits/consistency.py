@@ -71,7 +71,9 @@ def check_consistency(
         raise TypeError(f"oracle must have dim, gamma, remaining, compare and play; got {oracle!r}")
     if not isinstance(ns, Sequence | np.ndarray):
         raise TypeError(f"ns must be a sequence of query lengths; got {ns!r}")
-    if any(len(np.atleast_1d(np.asarray(pair))) != 2 or np.ndim(pair[0]) != 1 for pair in pairs):
+    if not isinstance(pairs, Sequence | np.ndarray):
+        raise TypeError(f"pairs must be a sequence of pairs (x, x_prime); got {pairs!r}")
+    if not all(_is_pair(pair) for pair in pairs):
         raise ValueError(f"pairs must hold pairs (x, x_prime) of points; got {pairs!r}")
     points = [
         (check_point("pairs", x, oracle.dim), check_point("pairs", x_prime, oracle.dim))
@@ -80,7 +82,7 @@ def check_consistency(
     lengths = [check_periods(n, minimum=2) for n in ns]
     deltas = [
         check_real("delta", value, low=0.0, high=1.0, closed="neither")
-        for value in (delta if isinstance(delta, Sequence) else [delta])
+        for value in ([delta] if np.ndim(delta) == 0 else delta)  # type: ignore[union-attr]
     ]
     R = check_int("n_replications", n_replications, minimum=2)
     if not points or not lengths or not deltas:
@@ -115,6 +117,14 @@ def check_consistency(
     design = np.column_stack([np.ones(len(frame)), np.log(1.0 / frame["delta"])])
     frame["gamma1"], frame["gamma2"] = nnls(design, frame["quantile"].to_numpy())[0]
     return frame
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, Sequence | np.ndarray) and len(pair) == 2 and all(map(_is_point, pair))
+
+
+def _is_point(x: Any) -> bool:
+    return isinstance(x, Sequence | np.ndarray) and not isinstance(x, str)
 
 
 def _ask(oracle: ComparisonOracle, x: Any, x_prime: Any, n: int) -> float:

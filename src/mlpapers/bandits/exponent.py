@@ -180,6 +180,8 @@ def regret_exponent(
     """
     if not isinstance(policy, BanditPolicy):
         raise TypeError(f"policy must be a BanditPolicy; got {type(policy).__name__}")
+    if np.ndim(horizons) != 1:
+        raise TypeError(f"horizons must be a sequence of integers; got {horizons!r}")
     lengths = [check_int("horizons", horizon, minimum=2) for horizon in horizons]
     if len(set(lengths)) < 2:
         raise ValueError(f"horizons must hold at least two different ones; got {lengths}")

@@ -199,6 +199,11 @@ class PricingInventoryEnv(BanditEnv):
         check_real("level_margin", self.level_margin, low=0.0)
         check_real("slack", self.slack, low=0.0)
         check_int("m0", self.m0, minimum=1)
+        if low + holding + lost == 0.0:
+            raise ValueError(
+                "price_range must begin above 0 where holding_cost and lost_sales_cost are 0: at no price "
+                "and no cost every level is as good"
+            )
         grid = np.linspace(low, high, 2001)
         means = np.asarray(demand(grid), dtype=np.float64)
         if means.shape != grid.shape or not (means > 0.0).all():

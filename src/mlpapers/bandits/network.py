@@ -313,9 +313,12 @@ def _positive_demand(demand: Any, N: int) -> Callable[[Array], Array]:
 
 def _vector(name: str, value: Any, size: int) -> Array:
     try:
-        vector = np.broadcast_to(np.asarray(value, dtype=np.float64), (size,)).copy()
+        given = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be {size} numbers; got {value!r}") from error
+    if given.shape not in ((), (size,)):
+        raise ValueError(f"{name} must be {size} numbers; got {value!r}")
+    vector = np.broadcast_to(given, (size,)).copy()
     if not np.isfinite(vector).all():
         raise ValueError(f"{name} must be finite; got {value!r}")
     return vector

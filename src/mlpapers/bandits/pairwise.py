@@ -46,7 +46,7 @@ class PairwiseComparisonBandit(BanditPolicy):
     approx_scale, cells, cell_scale, grid_size, max_cells
         See :class:`TournamentLinUCB`.
     c_h, ratio, h_max, psi, screen, x0
-        See :class:`InexactProximalGradient`.
+        See :class:`InexactProximalGradient`. The smooth procedure has no penalty, and refuses `psi`.
     """
 
     def __init__(
@@ -109,6 +109,11 @@ class PairwiseComparisonBandit(BanditPolicy):
                     "sigma and M must be given for mode='strongly_concave': the oracle declares none"
                 )
             chosen = self._concave(sigma, M)
+        elif self.psi is not None:
+            raise PolicyMismatchError(
+                f"psi must be None where the procedure for smooth functions runs, which has no penalty; got "
+                f"{self.psi!r} (mode={self.mode!r}, sigma={sigma}, M={M})"
+            )
         else:
             chosen = self._smooth(1.0 if M is None else M)
         chosen._validate()

@@ -7,13 +7,14 @@ spreads the same work elsewhere: a task's seed is its own, so results do not dep
 from __future__ import annotations
 
 import contextlib
+import pickle
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs, parallel_config
+from joblib import Parallel, delayed, effective_n_jobs, parallel_config, wrap_non_picklable_objects
 
 from mlpapers.core.validation import seed_sequence
 
@@ -113,6 +114,35 @@ def spawn_seeds(random_state: Any, n: int) -> list[np.random.SeedSequence]:
     [80, 66, 65]
     """
     return seed_sequence(random_state).spawn(n)
+
+
+def pickled(value: Any) -> bytes:
+    """Return a pickle that another process can read with ``pickle.loads``.
+
+    Classes and functions that no other process can import, those of a script, a notebook or another
+    function, are part of it; all others are named by their module.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    data : bytes
+
+    Raises
+    ------
+    pickle.PicklingError, TypeError
+        If something in `value` cannot be sent, a lock or an open file, say.
+
+    Examples
+    --------
+    >>> import pickle
+    >>> from mlpapers.core.parallel import pickled
+    >>> pickle.loads(pickled(lambda x: x + 1))(1)
+    2
+    """
+    return pickle.dumps(wrap_non_picklable_objects(value, keep_wrapper=False))
 
 
 def count_workers(n_jobs: int | None) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from mlpapers.core.validation import check_choice, check_int, check_real, check_rng
 from mlpapers.icl._gaussians import fit_components, log_densities
@@ -126,6 +126,7 @@ class GMMEMClassifier(ClassifierMixin, BaseEstimator):
         symmetric = self._check_parameters()
         if symmetric and _has_no_label(y):
             X = validate_data(self, X, dtype=np.float64, order="C")
+            check_consistent_length(X, y)
             labels = PartialLabels(np.array([0, 1]), np.full(len(X), -1))
         else:
             binary = f"{type(self).__name__} with covariance={self.covariance!r}" if symmetric else None

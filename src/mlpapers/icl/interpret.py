@@ -137,6 +137,7 @@ def interpret_attention(
     if isinstance(model, MultilayerLinearAttention) and any(layer.softmax for layer in model.layers):
         raise TypeError("model must be linear: softmax attention is no polynomial of X'X")
     sigma = check_real("sigma", sigma, low=0.0, closed="neither")
+    check_real("p", p, low=0.0, high=1.0, closed="right")  # without labels every answer is 0
     known = getattr(model, "n_features", None)
     d = check_int("n_features", n_features if n_features is not None else known or 10, minimum=1)
     if known is not None and d != known:

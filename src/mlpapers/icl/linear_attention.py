@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mlpapers.core.validation import check_bool, check_choice, check_int, check_real
+from mlpapers.icl._arrays import check_prompts
 from mlpapers.icl.mixture import TaskMixture
 from mlpapers.icl.polynomial import attention_polynomial
 
@@ -77,6 +78,8 @@ class LinearAttention(nn.Module):
 
     def forward(self, Z: Tensor, n_context: int) -> Tensor:
         """Return attention (B, T, dim) of rows (B, T, dim), the first `n_context` of which are context."""
+        if not 1 <= n_context <= Z.shape[1]:
+            raise ValueError(f"n_context must lie in [1, {Z.shape[1]}], the rows of Z; got {n_context}")
         return self.attend(Z, Z[:, :n_context])
 
     def attend(self, rows: Tensor, context: Tensor) -> Tensor:
@@ -173,6 +176,7 @@ class MultilayerLinearAttention(nn.Module):
 
     def forward(self, X: Tensor, y: Tensor, x_query: Tensor) -> Tensor:
         """Return f of shape (B,) for X (B, n, d), y (B, n) with 0 = missing, x_query (B, d)."""
+        check_prompts(X, y, x_query, self.n_features)
         n = X.shape[1]
         query = torch.cat([x_query, torch.zeros_like(x_query[:, :1])], dim=1)
         Z = torch.cat([torch.cat([X, y[..., None]], dim=2), query[:, None]], dim=1)  # (B, n + 1, d + 1)
@@ -333,6 +337,9 @@ class TaskPromptLinearAttention(nn.Module):
 
     def forward(self, X: Tensor, y: Tensor, x_query: Tensor, task: Tensor) -> Tensor:
         """Return f of shape (B,) for X (B, n, d), y (B, n), x_query (B, d) and task ids (B,)."""
+        check_prompts(X, y, x_query, self.n_features)
+        if task.shape != X.shape[:1]:
+            raise ValueError(f"task must have shape {tuple(X.shape[:1])}, as X; got {tuple(task.shape)}")
         n = X.shape[1]
         scale = 1.0 / n if self.normalize else 1.0
         if self.score_scale == "paper":

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_consistent_length, validate_data
 
 from mlpapers.core.validation import check_bool, check_int, check_real, check_rng
 from mlpapers.icl._linear_classifier import LinearClassifier, supervised_mean
@@ -69,6 +69,7 @@ class SupervisedPlugIn(LinearClassifier):
         """
         if _has_no_label(y):
             X = validate_data(self, X, dtype=np.float64, order="C")
+            check_consistent_length(X, y)
             warnings.warn("y has no labelled row: coef_ is 0 and predictions are classes_[0]", stacklevel=2)
             self.classes_, self.intercept_ = np.array([0, 1]), 0.0
             self._set(np.zeros(X.shape[1]))
@@ -257,8 +258,19 @@ def _seed(random_state: Any) -> int:
 
 
 def _has_no_label(y: Any) -> bool:
+    """Whether every entry of y is -1, or every one None, NaN or NA."""
     try:
         labels = np.asarray(y)
     except ValueError:
         return False
-    return labels.ndim == 1 and labels.size > 0 and labels.dtype.kind in "if" and bool((labels == -1).all())
+    if labels.ndim != 1 or labels.size == 0:
+        return False
+    if labels.dtype.kind in "ifU":
+        missing = labels == ("-1" if labels.dtype.kind == "U" else -1)
+        if missing.all():
+            return True
+    if labels.dtype.kind not in "fO":
+        return False
+    import pandas as pd
+
+    return bool(pd.isna(labels).all())

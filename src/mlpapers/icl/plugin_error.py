@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import optimize, special, stats
 
+from mlpapers.core.parallel import chunk_slices
 from mlpapers.core.validation import check_choice, check_int, check_real
 
 __all__ = [
@@ -23,6 +24,10 @@ __all__ = [
 Array = NDArray[np.float64]
 
 _HERMITE_NODES = 201
+# Terms of the double series held at once: with little noise it has too many for the memory.
+_BLOCK_TERMS = 2**20
+# Below this accuracy of the labels there is none.
+_NO_ACCURACY = 1e-12
 
 
 def spi_error(m: float, sigma: float, d: int, *, method: Literal["exact", "quadrature"] = "exact") -> float:
@@ -234,12 +239,14 @@ def _exact(m: float, sigma: float, d: int) -> float:
     a, b = 0.5 * d + j, 0.5 * d + k
     total = np.arange(j[0] + k[0], j[-1] + k[-1] + 1) + float(d)
     along = special.gammaln(total) - total * math.log(2.0)
-    exponent = along[(j - j[0])[:, None] + (k - k[0])[None, :]]
-    exponent -= special.gammaln(a + 1.0)[:, None] + special.gammaln(b)[None, :]
-    T = np.exp(exponent)
-    weight_j = stats.poisson.pmf(j, means[0])
-    inner = special.betainc(a[-1] + 1.0, b, 0.5) * weight_j.sum() + np.cumsum(weight_j) @ T
-    return float(inner @ stats.poisson.pmf(k, means[1]))
+    weight_j, weight_k = stats.poisson.pmf(j, means[0]), stats.poisson.pmf(k, means[1])
+    below, offset = np.cumsum(weight_j), special.gammaln(a + 1.0)[:, None]
+    inner = special.betainc(a[-1] + 1.0, b, 0.5) * weight_j.sum()
+    for part in chunk_slices(len(k), max(1, _BLOCK_TERMS // len(j))):
+        exponent = along[(j - j[0])[:, None] + (k[part] - k[0])[None, :]]
+        exponent -= offset + special.gammaln(b[part])[None, :]
+        inner[part] += below @ np.exp(exponent, out=exponent)
+    return float(inner @ weight_k)
 
 
 def _quadrature(m: float, sigma: float, d: int) -> float:
@@ -255,15 +262,27 @@ def _quadrature(m: float, sigma: float, d: int) -> float:
 
 @functools.lru_cache(maxsize=4096)
 def _state_evolution(ratio: float, p: float, sigma: float) -> tuple[float, float]:
-    """Return the fixed point (q_v, q_u)."""
+    """Return the fixed point (q_v, q_u) that the iteration from q_u = 1 comes down to.
+
+    It is the largest root of a concave function, which is bracketed: next to the transition at p = 0 the
+    iteration itself creeps, and stops short of it.
+    """
     z, weight = special.roots_hermitenorm(_HERMITE_NODES)
     weight = weight / weight.sum()
-    q_u, s2 = 1.0, sigma**2
-    while True:
-        q_v = ratio * q_u / s2 / (1.0 + ratio * q_u / s2)
-        gamma = q_v / s2
-        q_new = p + (1.0 - p) * float(weight @ np.tanh(gamma + math.sqrt(gamma) * z))
-        # At p = 0 and below the transition q_u decays like 1/iterations: it is 0 long before it gets there.
-        if abs(q_new - q_u) <= 1e-13 or q_new < 1e-9:
-            return q_v, q_new
-        q_u = q_new
+    s2 = sigma**2
+
+    def accuracy_of_mean(q_u: float) -> float:
+        signal = ratio * q_u / s2
+        return signal / (1.0 + signal)
+
+    def rise(q_u: float) -> float:
+        gamma = accuracy_of_mean(q_u) / s2
+        return p + (1.0 - p) * float(weight @ np.tanh(gamma + math.sqrt(gamma) * z)) - q_u
+
+    low = max(p, _NO_ACCURACY)
+    if p == 0.0 and (ratio <= s2**2 or rise(low) <= 0.0):
+        return 0.0, 0.0  # without labels, and with too few rows, nothing is learned
+    q_u = 1.0 if rise(1.0) >= 0.0 else low
+    if q_u < 1.0 and rise(low) > 0.0:
+        q_u = float(optimize.brentq(rise, low, 1.0, xtol=1e-15, rtol=4.0 * np.finfo(float).eps))
+    return accuracy_of_mean(q_u), q_u

@@ -204,6 +204,8 @@ def jacobian_rank(a: Sequence[float], b: Sequence[float], c: float = 1.0, *, tol
     gains_x, gains_y, c = _check_gains(a, b, c)
     tol = check_real("tol", tol, low=0.0, closed="neither")
     L = len(gains_x) + 1
+    if c == 0.0:
+        return 1  # A is 0 whatever the gains are; only c moves it
     size = max(1.0, float(np.abs([*gains_x, *gains_y]).max(initial=0.0)))
     if L <= 4:
         # Values at roots of unity are a discrete Fourier transform of the coefficients: the same rank.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mlpapers.core.validation import check_bool, check_int
+from mlpapers.icl._arrays import check_prompts
 
 __all__ = ["PolynomialAttention"]
 
@@ -95,6 +96,7 @@ class PolynomialAttention(nn.Module):
 
     def forward(self, X: Tensor, y: Tensor, x_query: Tensor) -> Tensor:
         """Return f of shape (B,) for X (B, n, d), y (B, n) with 0 = missing, x_query (B, d)."""
+        check_prompts(X, y, x_query)
         n = X.shape[1]
         x, rows = x_query[:, :, None], X
         for gain_x, gain_y in zip(*self._expanded()):

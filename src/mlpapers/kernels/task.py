@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpapers.core.result import transient
+from mlpapers.kernels._identity import digest
 
 if TYPE_CHECKING:
     import os
@@ -196,12 +197,14 @@ class Task:
             raise ValueError("get_init_inputs must be None for an instance: it is constructed already")
         kind = module if is_class else type(module)
         return cls(
-            name or kind.__name__, _describe(module), live=LiveModule(module, get_inputs, get_init_inputs)
+            name or kind.__name__,
+            _describe(module, get_inputs, get_init_inputs),
+            live=LiveModule(module, get_inputs, get_init_inputs),
         )
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what the task computes: its source after overrides."""
+        """SHA-256 of what the task computes: its source after overrides, or what a module in memory holds."""
         return hashlib.sha256(self.resolved_source.encode()).hexdigest()
 
     @property
@@ -419,26 +422,21 @@ def _assignments(statement: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
 
 def _override(source: str, name: str, value: Any) -> str:
     """Set a module-level constant anew after each statement that assigns it; later ones see the new value."""
-    lines = source.splitlines()
+    # Lines as the parser counts them, and columns in bytes.
+    lines = [line.encode() for line in source.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     for statement in reversed(ast.parse(source).body):
         if any(target == name for target, _ in _assignments(statement)):
-            lines.insert(statement.end_lineno or statement.lineno, f"{name} = {value!r}")
-    return "\n".join(lines) + "\n"
+            row, column = (statement.end_lineno or statement.lineno) - 1, statement.end_col_offset
+            lines[row] = lines[row][:column] + f"; {name} = {value!r}".encode() + lines[row][column:]
+    return b"\n".join(lines).decode()
 
 
-def _describe(module: Any) -> str:
-    """Text that identifies a module in memory: its class's source if there is one, structure and weights."""
+def _describe(module: Any, *functions: Callable[[], Any] | None) -> str:
+    """Text that identifies a module in memory: its class's source if there is one, structure and contents."""
     kind = module if isinstance(module, type) else type(module)
     try:
         text = textwrap.dedent(inspect.getsource(kind))
     except (OSError, TypeError):
         text = f"# {kind.__module__}.{kind.__qualname__}: defined where no source is kept\n"
-    if isinstance(module, type):
-        return text
-    digest = hashlib.sha256()
-    state = module.state_dict()
-    apart = {key: buffer for key, buffer in module.named_buffers() if key not in state}
-    for key, tensor in (*state.items(), *apart.items()):
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().float().numpy().tobytes())
-    return f"{text}\n# {' '.join(repr(module).split())}\n# state sha256 {digest.hexdigest()}\n"
+    structure = "" if isinstance(module, type) else f"# {' '.join(repr(module).split())}\n"
+    return f"{text}\n{structure}# contents and inputs sha256 {digest(module, *functions)}\n"

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpapers.core.validation import check_choice, check_int, check_real
+from mlpapers.core.validation import check_choice, check_int, check_real, join_names
 from mlpapers.optim._run import Settings
 from mlpapers.optim.constraints._base import ConstraintSet
 from mlpapers.optim.finite_sum import FiniteSum
 
-__all__ = ["METHODS", "check_settings", "check_start"]
+__all__ = ["METHODS", "check_domain", "check_settings", "check_start"]
 
 METHODS = (
     "auto",
@@ -31,6 +31,13 @@ METHODS = (
     "zo_svrg",
 )
 _STEPS = ("open-loop", "constant", "short", "pairwise")
+_VARIANTS = {
+    "sgffw": ("irdsa", "rdsa", "kwsa"),
+    **dict.fromkeys(("acc_szofw", "fzfw", "fcgs", "zo_svrg"), ("cooge", "unige")),
+}
+# Methods whose steps are 1/sqrt(max_iter) if asked; the others have a rule of their own, which only a number
+# replaces.
+_OPEN_LOOP = ("dvr", "fd", "zscg", "fzfw", "sfw")
 _OPTIONS = {"c", "kappa", "offset", "on_nan", "project_x0", "variant", "nonconvex", "lr"}
 
 
@@ -59,7 +66,7 @@ def check_settings(given: dict[str, Any], total: FiniteSum, d: int) -> Settings:
         directions = "tangent"
     max_iter = None if given["max_iter"] is None else check_int("max_iter", given["max_iter"], minimum=1)
     step = _check_step(given["step"], max_iter)
-    options = _check_options(given["options"])
+    options = _check_options(given["options"], method)
     offset = check_real("step_offset", given["step_offset"], low=1.0)
     init = check_choice("init", given["init"], ("sample", "full", "zero"))
     warmup = check_choice("warmup", given["warmup"], ("growing", "none"))
@@ -68,6 +75,7 @@ def check_settings(given: dict[str, Any], total: FiniteSum, d: int) -> Settings:
         offset = 0.5 * E * math.sqrt(total.n_functions) if offset == 2.0 else offset
         init = "full" if init == "sample" else init
         schedule = "fixed"
+    _check_step_fits(step, method, schedule)
     if method == "sfw" and total.grad is None:
         raise ValueError("method='sfw' needs the objective's grad; this FiniteSum has values only")
     return Settings(
@@ -98,11 +106,18 @@ def check_start(x0: Any, total: FiniteSum, constraint: Any, options: dict[str, A
         raise TypeError(f"constraint must be a ConstraintSet; got {type(constraint).__name__}")
     if x0 is None:
         dim = total.dim if total.dim is not None else constraint.dim
+        if None not in (total.dim, constraint.dim) and total.dim != constraint.dim:
+            raise ValueError(
+                f"fun and constraint must have one dimension; got {total.dim} and {constraint.dim}"
+            )
         if dim is None:
             raise ValueError("x0 must be given: neither the objective nor the set knows the dimension")
         x = constraint.center(dim)
     else:
-        x = np.array(x0.detach().cpu().numpy() if hasattr(x0, "detach") else x0, dtype=np.float64)
+        try:
+            x = np.array(x0.detach().cpu().numpy() if hasattr(x0, "detach") else x0, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"x0 must be a vector of numbers or None; got {x0!r}") from error
         if x.ndim != 1 or not x.size:
             raise ValueError(f"x0 must be a vector; got shape {x.shape}")
     for what, dim in (("objective", total.dim), ("constraint", constraint.dim)):
@@ -119,6 +134,30 @@ def check_start(x0: Any, total: FiniteSum, constraint: Any, options: dict[str, A
             )
         x = constraint._project(x[None])[0]
     return np.ascontiguousarray(x)
+
+
+def check_domain(
+    domain: str, constraint: ConstraintSet, d: int
+) -> tuple[NDArray[np.float64] | None, tuple[NDArray[np.float64], float] | None]:
+    """Return tangent directions, and the center and radius of a ball in the set, where the domain asks."""
+    if domain == "free":
+        return None, None
+    basis, room = None, 0.0
+    if domain == "feasible":
+        room = constraint.inradius(d)
+        if room <= 0.0:
+            raise ValueError(
+                f"query_domain='feasible' needs a set with an interior; {type(constraint).__name__} is flat: "
+                "use query_domain='tangent'"
+            )
+    else:
+        try:
+            basis, room = constraint.tangent_basis(d)
+        except NotImplementedError as error:
+            raise ValueError(
+                f"query_domain='tangent' is for flat sets whose directions are known; {error}: use 'feasible'"
+            ) from error
+    return basis, (constraint.center(d), room)
 
 
 def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +192,17 @@ def _check_step(step: Any, max_iter: int | None) -> float | str:
     return check_real("step", step, low=0.0, high=1.0, closed="right")
 
 
-def _check_options(options: Any) -> dict[str, Any]:
+def _check_step_fits(step: float | str, method: str, schedule: str) -> None:
+    if step == "short" and (method, schedule) != ("dvr", "adaptive"):
+        raise ValueError(
+            "step='short' needs the curvature that method='dvr' with schedule='adaptive' measures; got "
+            f"method={method!r}, schedule={schedule!r}"
+        )
+    if step == "constant" and method not in _OPEN_LOOP:
+        raise ValueError(f"step='constant' is for {join_names(_OPEN_LOOP)}, not for method={method!r}")
+
+
+def _check_options(options: Any, method: str) -> dict[str, Any]:
     if options is None:
         return {}
     if not isinstance(options, dict):
@@ -167,7 +216,9 @@ def _check_options(options: Any) -> dict[str, Any]:
     if "on_nan" in options:
         check_choice("options['on_nan']", options["on_nan"], ("raise", "skip"))
     if "variant" in options:
-        check_choice("options['variant']", options["variant"], ("kwsa", "rdsa", "irdsa", "cooge", "unige"))
+        if method not in _VARIANTS:
+            raise ValueError(f"options['variant'] is for {join_names(_VARIANTS)}, not for method={method!r}")
+        check_choice("options['variant']", options["variant"], _VARIANTS[method])
     return dict(options)
 
 

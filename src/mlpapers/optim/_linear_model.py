@@ -55,6 +55,11 @@ class LinearFW(BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     def _loss(self) -> Loss:
         """Return the loss, its parameters checked."""
         raise NotImplementedError
@@ -123,7 +128,7 @@ class LinearFW(BaseEstimator):
 
     def _margins(self, X: Any) -> Array:
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
+        X = validate_data(self, X, reset=False, dtype=np.float64, accept_sparse="csr")
         return X @ np.ravel(self.coef_) + float(np.ravel(self.intercept_)[0])
 
 

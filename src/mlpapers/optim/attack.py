@@ -148,7 +148,7 @@ def universal_attack(
     )
     d = int(np.prod(shape))
     ball: ConstraintSet = LInfBall(eps) if norm == "linf" else L2Ball(eps)
-    y = np.asarray(labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels)
+    y = _check_labels(labels, total.n_functions)
     certificate = check_choice(
         "certificate", fw_options.pop("certificate", "estimate"), ("estimate", "full", "none")
     )
@@ -180,7 +180,7 @@ def universal_attack(
     distance = np.linalg.norm((moved - clean).reshape(len(moved), -1), axis=1)
     inherited = {field.name: getattr(result, field.name) for field in fields(FWResult)}
     if certificate == "estimate":
-        goal = y.astype(np.int64) if targeted is None else np.full(len(y), int(targeted))
+        goal = y if targeted is None else np.full(len(y), int(targeted))
         final = _loss(logits[1], goal, loss, float(margin), targeted is not None)
         inherited["fun"] = float(np.mean(final, dtype=np.float64))
     inherited["n_queries_final"] = result.n_queries_final + 2 * len(y)
@@ -216,6 +216,8 @@ def attack_sum(
     check_choice("space", space, ("pixel", "tanh"))
     check_choice("loss", loss, ("margin", "ce", "cw"))
     margin = check_real("margin", margin, low=0.0)
+    if not isinstance(clip, tuple | list) or len(clip) != 2:
+        raise ValueError(f"clip must be a pair (low, high); got {clip!r}")
     low, high = (check_real("clip", end) for end in clip)
     if not low < high:
         raise ValueError(f"clip must be (low, high) with low < high; got {clip!r}")
@@ -224,23 +226,21 @@ def attack_sum(
     given = images.detach().cpu().numpy() if hasattr(images, "detach") else np.asarray(images)
     if given.ndim < 2 or not len(given):
         raise ValueError(f"images must have shape (n, ...); got {given.shape}")
-    y = np.asarray(labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels)
-    if y.shape != (len(given),):
-        raise ValueError(f"labels must have shape ({len(given)},); got {y.shape}")
+    y = _check_labels(labels, len(given))
+    if given.dtype.kind not in "fiub" or not np.isfinite(given).all():
+        raise ValueError(f"images must be finite numbers; got dtype {given.dtype}, or NaN or infinity in it")
     if given.min() < low - 1e-6 or given.max() > high + 1e-6:
         raise ValueError(
             f"images must lie in clip = {clip!r}; they range over [{given.min()}, {given.max()}]"
         )
-    goal = (
-        y.astype(np.int64)
-        if targeted is None
-        else np.full(len(y), check_int("targeted", targeted, minimum=0))
-    )
+    goal = y if targeted is None else np.full(len(y), check_int("targeted", targeted, minimum=0))
     shape = given.shape[1:]
     flat = given.reshape(len(given), -1).astype(np.float64)
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     before_tanh = np.arctanh((1.0 - 5e-7) * np.clip((flat - middle) / half, -1.0, 1.0))
-    outputs = _logits(model, given.dtype)
+    outputs = _checked(
+        _logits(model, given.dtype), "labels" if targeted is None else "targeted", int(goal.max())
+    )
 
     def perturb(rows: NDArray[np.int64], delta: Array) -> Array:
         if space == "tanh":
@@ -254,6 +254,36 @@ def attack_sum(
     everything = np.arange(len(flat))
     total = FiniteSum(values, len(flat), flat.shape[1])
     return total, shape, lambda x: perturb(everything, x).reshape(len(flat), *shape), outputs
+
+
+def _check_labels(labels: Any, n: int) -> NDArray[np.int64]:
+    """Return the class numbers of `n` images."""
+    y = np.asarray(labels.detach().cpu().numpy() if hasattr(labels, "detach") else labels)
+    if y.shape != (n,):
+        raise ValueError(f"labels must have shape ({n},); got {y.shape}")
+    if y.dtype.kind not in "fiu":
+        raise ValueError(f"labels must be class numbers 0, 1, 2, ...; got dtype {y.dtype}")
+    bad = y[~(np.isfinite(y) & (y == np.floor(y)) & (y >= 0))]
+    if bad.size:
+        raise ValueError(f"labels must be class numbers 0, 1, 2, ...; got {bad[0]}")
+    return y.astype(np.int64)
+
+
+def _checked(outputs: Callable[[Array], Array], name: str, top: int) -> Callable[[Array], Array]:
+    """Return `outputs` with a look at their shape; `top` is the highest class that `name` asks for."""
+
+    def checked(batch: Array) -> Array:
+        z = outputs(batch)
+        if z.ndim != 2 or len(z) != len(batch) or z.shape[1] < 2:
+            raise ValueError(
+                f"model must return logits of shape (m, n_classes), at least two classes; for {len(batch)} "
+                f"images it returned {z.shape}"
+            )
+        if top >= z.shape[1]:
+            raise ValueError(f"{name} must be below {z.shape[1]}, the number of classes of model; got {top}")
+        return z
+
+    return checked
 
 
 def _logits(model: Callable[[Any], Any], dtype: Any) -> Callable[[Array], Array]:

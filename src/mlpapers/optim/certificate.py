@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from mlpapers.core.validation import check_choice, check_real, check_rng
+from mlpapers.core.validation import check_choice, check_int, check_real, check_rng
 from mlpapers.optim._directions import Directions
 from mlpapers.optim._oracle import Oracle, Probe
-from mlpapers.optim.constraints._base import ConstraintSet
+from mlpapers.optim.constraints._base import ConstraintSet, as_floats
 from mlpapers.optim.finite_sum import as_finite_sum
 
 __all__ = ["GapCertificate", "gap_certificate"]
@@ -77,7 +77,7 @@ def gap_certificate(
         L, a Lipschitz constant of every partial derivative along its own coordinate. Where it is not given it
         is estimated from second differences with a tenfold margin, and the certificate is `heuristic`.
     n_functions : int, optional
-        Sample size of "sampled"; default max(30, n // 10).
+        Sample size of "sampled", at least 2; default max(30, n // 10).
     random_state : int, Generator, RandomState, SeedSequence or None
 
     Returns
@@ -86,6 +86,8 @@ def gap_certificate(
 
     Raises
     ------
+    TypeError
+        Where `constraint` is no ConstraintSet.
     ValueError
         For a point of wrong length or outside the set, or bad options.
 
@@ -100,9 +102,13 @@ def gap_certificate(
     [0.1, 0.1] 0.0 3
     [0.5, 0.1] 1.2 3
     """
+    if not isinstance(constraint, ConstraintSet):
+        raise TypeError(f"constraint must be a ConstraintSet; got {type(constraint).__name__}")
     check_choice("mode", mode, ("full", "sampled"))
+    if n_functions is not None:
+        check_int("n_functions", n_functions, minimum=2)
     confidence = check_real("confidence", confidence, low=0.0, high=1.0, closed="neither")
-    point = np.asarray(x.detach().cpu().numpy() if hasattr(x, "detach") else x, dtype=np.float64)
+    point = as_floats("x", x.detach().cpu().numpy() if hasattr(x, "detach") else x)
     if point.ndim != 1:
         raise ValueError(f"x must be a vector; got shape {point.shape}")
     total = as_finite_sum(fun, point.size)
@@ -111,12 +117,12 @@ def gap_certificate(
     if mu != "auto":
         mu = check_real("mu", mu, low=0.0, closed="neither")
     if not constraint.contains(point, 1e-6):
-        raise ValueError("x is not feasible")
+        raise ValueError("x is not feasible: it leaves the set by more than 1e-6")
     oracle = Oracle(total, point.size, max_queries=None, mu=mu)
     rng, n = check_rng(random_state), total.n_functions
     m = n
     if mode == "sampled":
-        m = min(n, max(2, max(30, n // 10) if n_functions is None else int(n_functions)))
+        m = min(n, max(2, max(30, n // 10) if n_functions is None else n_functions))
     rows = np.arange(n) if m >= n else np.sort(rng.choice(n, size=m, replace=False))
     probe = oracle.at(point)
     d = point.size

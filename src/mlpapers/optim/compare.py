@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +133,8 @@ def compare_solvers(
 
     Raises
     ------
-    ValueError
-        Where there is no method or no random state.
+    TypeError, ValueError
+        Where there is no method or no random state, or they are no sequences.
 
     Examples
     --------
@@ -145,11 +145,15 @@ def compare_solvers(
     >>> comparison.to_frame().groupby("method")["fun"].mean().round(2).to_dict()
     {'fd': 0.22, 'sfw': 0.22}
     """
+    if not isinstance(methods, Iterable):
+        raise TypeError(f"methods must be names of methods, or name -> arguments; got {methods!r}")
     settings: dict[str, dict[str, Any]] = (
         {name: dict(arguments) for name, arguments in methods.items()}
         if isinstance(methods, Mapping)
         else {name: {} for name in ([methods] if isinstance(methods, str) else methods)}
     )
+    if not isinstance(random_states, Iterable):
+        raise TypeError(f"random_states must be a sequence of integers; got {random_states!r}")
     seeds = [check_int("random_states", seed, minimum=0) for seed in random_states]
     if not settings:
         raise ValueError("methods must not be empty")

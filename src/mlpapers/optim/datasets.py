@@ -47,7 +47,7 @@ def make_sparse_logistic(
     if density is not None:
         share = check_real("density", density, low=0.0, high=1.0, closed="right")
         nonzeros = max(1, min(d, round(share * d)))
-    k = max(5, d // 10) if k is None else check_int("k", k, minimum=1)
+    k = max(5, d // 10) if k is None else check_int("k", k, minimum=1, maximum=d)
     rng = check_rng(random_state)
     ends = np.linspace(0, d, nonzeros + 1).astype(np.int64)
     # Frequencies within a block fall like 1/rank, as those of categories do.
@@ -95,7 +95,7 @@ def make_outlier_classification(
     """
     n, d = check_int("n", n, minimum=1), check_int("d", d, minimum=1)
     outliers = check_real("outliers", outliers, low=0.0, high=1.0)
-    k = max(5, d // 10) if k is None else check_int("k", k, minimum=1)
+    k = max(5, d // 10) if k is None else check_int("k", k, minimum=1, maximum=d)
     rng = check_rng(random_state)
     A = rng.normal(size=(n, d))
     A /= np.linalg.norm(A, axis=1, keepdims=True)

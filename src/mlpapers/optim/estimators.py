@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
@@ -39,7 +40,8 @@ class _BinaryFW(ClassifierMixin, LinearFW):
 
         Parameters
         ----------
-        X : array of shape (n, d)
+        X : array or sparse matrix of shape (n, d)
+            Made dense: columns are centred, and every query is a product with a row of them.
         y : array of shape (n,)
             Two classes.
         sample_weight : array of shape (n,), optional
@@ -50,7 +52,8 @@ class _BinaryFW(ClassifierMixin, LinearFW):
         """
         self._check_parameters()
         loss = self._loss()
-        X, y = validate_data(self, X, y, dtype=np.float64)
+        X, y = validate_data(self, X, y, dtype=np.float64, accept_sparse="csr")
+        X = _dense(X)
         check_classification_targets(y)
         weight = np.asarray(
             _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -73,7 +76,7 @@ class _BinaryFW(ClassifierMixin, LinearFW):
 
         Parameters
         ----------
-        X : array of shape (m, d)
+        X : array or sparse matrix of shape (m, d)
 
         Returns
         -------
@@ -86,7 +89,7 @@ class _BinaryFW(ClassifierMixin, LinearFW):
 
         Parameters
         ----------
-        X : array of shape (m, d)
+        X : array or sparse matrix of shape (m, d)
 
         Returns
         -------
@@ -138,7 +141,7 @@ class SparseLogisticRegressionFW(_BinaryFW):
 
         Parameters
         ----------
-        X : array of shape (m, d)
+        X : array or sparse matrix of shape (m, d)
 
         Returns
         -------
@@ -280,7 +283,8 @@ class RobustRegressorFW(RegressorMixin, _RobustFW):
 
         Parameters
         ----------
-        X : array of shape (n, d)
+        X : array or sparse matrix of shape (n, d)
+            Made dense: columns are centred, and every query is a product with a row of them.
         y : array of shape (n,)
         sample_weight : array of shape (n,), optional
 
@@ -295,7 +299,8 @@ class RobustRegressorFW(RegressorMixin, _RobustFW):
         """
         self._check_parameters()
         loss = self._loss()
-        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, accept_sparse="csr")
+        X = _dense(X)
         weight = np.asarray(
             _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         )
@@ -323,10 +328,14 @@ class RobustRegressorFW(RegressorMixin, _RobustFW):
 
         Parameters
         ----------
-        X : array of shape (m, d)
+        X : array or sparse matrix of shape (m, d)
 
         Returns
         -------
         y : ndarray of shape (m,)
         """
         return self._margins(X)
+
+
+def _dense(X: Any) -> Array:
+    return X.toarray() if issparse(X) else X

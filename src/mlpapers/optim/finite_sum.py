@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import reprlib
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -229,7 +230,7 @@ class _PlainSum(FiniteSum):
         def values(X: Array, idx: NDArray[np.int64]) -> Any:
             if callable(batch):
                 return batch(X)
-            return np.array([float(fun(x.copy())) for x in X[: len(idx)]])
+            return np.array([_one_number(fun(x.copy())) for x in X[: len(idx)]])
 
         super().__init__(values, 1, dim)
 
@@ -241,6 +242,17 @@ def as_finite_sum(fun: Any, dim: int | None = None) -> FiniteSum:
     if not callable(fun):
         raise TypeError(f"fun must be a FiniteSum or a callable; got {type(fun).__name__}")
     return _PlainSum(fun, dim)
+
+
+def _one_number(answer: Any) -> float:
+    """Return a number, or an array of one, as a float."""
+    try:
+        return float(answer)
+    except (TypeError, ValueError) as error:
+        array = np.asarray(answer)
+        if array.size == 1 and array.dtype.kind in "biuf":
+            return float(array.ravel()[0])
+        raise TypeError(f"fun must return one real number; got {reprlib.repr(answer)}") from error
 
 
 def _flat(answer: Any) -> Array:

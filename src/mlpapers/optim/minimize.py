@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mlpapers.core._tensors import is_tensor
 from mlpapers.core.validation import check_choice, check_int, check_real, check_workers, seed_sequence
 from mlpapers.optim import _estimators, _steps
-from mlpapers.optim._arguments import check_settings, check_start
+from mlpapers.optim._arguments import check_domain, check_settings, check_start
 from mlpapers.optim._auto import AutoStep
 from mlpapers.optim._cycles import AutoEstimator
 from mlpapers.optim._dvr import AdaptiveDVR, FixedDVR
@@ -22,6 +22,7 @@ from mlpapers.optim._estimators import Estimator
 from mlpapers.optim._fingerprint import fingerprint
 from mlpapers.optim._lean import LeanDVR, LeanStep, is_lean
 from mlpapers.optim._loop import Loop, OptimizationState, Stopping
+from mlpapers.optim._method_options import check_read
 from mlpapers.optim._oracle import Oracle
 from mlpapers.optim._run import Run, Settings
 from mlpapers.optim._steps import Step
@@ -121,18 +122,18 @@ def minimize_fw_zo(
     tol : float, optional
         Stop where estimated gap + 2 standard deviations is at most this in two consecutive steps.
     step : {"open-loop", "constant", "short", "pairwise"} or float
-        2/(t + step_offset); 1/sqrt(max_iter); min(1, gap/curvature); weight moved from the worst vertex to
-        the best (polytopes); or a number.
+        2/(t + step_offset); 1/sqrt(max_iter) (dvr, fd, zscg, fzfw, sfw); min(1, gap/curvature) (dvr with the
+        adaptive schedule); weight moved from the worst vertex to the best (polytopes); a number (not auto).
     step_offset : float
         At least 1.
     E : float or "sqrt_d"
         Error factor of the fixed schedule: rho = 2/(E sqrt n), b = d sqrt(n)/(2E). "sqrt_d" keeps rho
-        constant.
+        constant; where `step_offset` and `init` have their defaults, they become 1/rho and "full".
     memory : {"project", "average", "unbiased"}
         How a refresh enters the memory; the last two need random directions.
     preset : {None, "paper"}
         "paper": fixed schedule, E="sqrt_d", averaged memory, Gaussian directions, coin-flip refreshes, no
-        warm-up, full start; explicit arguments stand.
+        warm-up, full start. Other arguments than the defaults stand.
     batch_size, n_directions, refresh_prob : int, int, float, optional
         b, l and p, where the schedule's are not wanted; `batch_size` is also the rivals' b.
     refresh : {"fractional", "bernoulli"}
@@ -179,8 +180,8 @@ def minimize_fw_zo(
     verbose : int
         Above 0, print recorded steps.
     options : dict, optional
-        c, kappa (accuracy aimed at by the ledger), offset (jaguar), variant (sgffw, acc_szofw), nonconvex
-        (zscg), lr (fcgs, zo_svrg), on_nan ("raise" or "skip"), project_x0.
+        c, kappa (accuracy aimed at by the ledger), offset (jaguar), variant (sgffw; acc_szofw,
+        fzfw, fcgs, zo_svrg), nonconvex (zscg), lr (fcgs, zo_svrg), on_nan ("raise" or "skip"), project_x0.
 
     Returns
     -------
@@ -191,8 +192,9 @@ def minimize_fw_zo(
     TypeError
         For an objective that is not callable or a constraint that is no ConstraintSet.
     ValueError
-        For an infeasible start, an unknown option, a budget that is too small for one step, a checkpoint of
-        another problem, or differences that do not fit into the constraint.
+        For an infeasible start, an unknown option, one that the method does not read, a budget that is too
+        small for one step, a checkpoint of another problem, or differences that do not fit into the
+        constraint.
     FloatingPointError
         For values that are not finite.
 
@@ -215,6 +217,7 @@ def minimize_fw_zo(
     total = as_finite_sum(fun)
     x = check_start(x0, total, constraint, options if isinstance(options, dict) else {})
     settings = check_settings(given, total, x.size)
+    check_read(given)
     stopping = _check_stopping(given)
     oracle, basis = _make_oracle(total, x, constraint, given, settings)
     run = Run(oracle, constraint, settings, x, seed_sequence(random_state), basis)
@@ -269,18 +272,8 @@ def _make_oracle(
         check_choice("mu", mu, ("auto",))
     else:
         mu = check_real("mu", mu, low=0.0, closed="neither")
-    basis, contraction, reach = None, None, 1.0
-    if given["query_domain"] == "tangent":
-        basis, room = constraint.tangent_basis(x.size)
-        contraction = (constraint.center(x.size), room)
-    elif given["query_domain"] == "feasible":
-        room = constraint.inradius(x.size)
-        if room <= 0.0:
-            raise ValueError(
-                f"query_domain='feasible' needs a set with an interior; {type(constraint).__name__} is flat: "
-                "use query_domain='tangent'"
-            )
-        contraction = (constraint.center(x.size), room)
+    basis, contraction = check_domain(given["query_domain"], constraint, x.size)
+    reach = 1.0
     if contraction is not None:
         if not isinstance(mu, str) and mu > contraction[1]:
             raise ValueError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpapers.core._tensors import call_model, check_class_numbers
 from mlpapers.core.parallel import chunk_slices
 from mlpapers.core.validation import check_choice, check_real
 
@@ -82,10 +83,7 @@ def evaluate_outputs(model: torch.nn.Module, rows: TorchRows) -> tuple[torch.Ten
     with evaluation_mode(model), torch.no_grad():
         for block in chunk_slices(len(rows), _CHUNK_SIZE):
             x, y = rows.take(block)
-            output = model(x)
-            if not isinstance(output, torch.Tensor):
-                raise TypeError(f"model must return a tensor; got {type(output).__name__}")
-            outputs.append(output.double().cpu())
+            outputs.append(call_model(model, x).double().cpu())
             targets.append(y.cpu())
     return torch.cat(outputs), torch.cat(targets)
 
@@ -112,7 +110,7 @@ def find_cap(loss_cap: Any, loss: str | RowLoss, model: torch.nn.Module, rows: T
         raise ValueError(message)
     with evaluation_mode(model), torch.no_grad():
         try:
-            outputs = model(rows.take(slice(0, 1))[0])
+            outputs = call_model(model, rows.take(slice(0, 1))[0])
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             if loss == "cross_entropy":
                 raise
@@ -198,21 +196,40 @@ class Snapshot:
 def _cross_entropy(model: Any, x: Any, y: Any) -> torch.Tensor:
     from torch.nn import functional
 
+    outputs = call_model(model, x)
     targets = y if y.is_floating_point() else y.long()
-    losses = functional.cross_entropy(model(x), targets, reduction="none")
+    if not y.is_floating_point():
+        check_class_numbers(outputs, targets)
+    losses = functional.cross_entropy(outputs, targets, reduction="none")
     return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
 
 
 def _binary_cross_entropy(model: Any, x: Any, y: Any) -> torch.Tensor:
     from torch.nn import functional
 
-    outputs = model(x)
-    targets = y.to(outputs.dtype).reshape(outputs.shape)
+    outputs = call_model(model, x)
+    targets = _like_outputs(y, outputs)
+    outside = (targets < 0.0) | (targets > 1.0)
+    if bool(outside.any()):
+        raise ValueError(
+            "y must hold 0 and 1, or probabilities, for loss='binary_cross_entropy'; "
+            f"got {float(targets[outside][0]):g}"
+        )
     losses = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
     return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
 
 
 def _squared(model: Any, x: Any, y: Any) -> torch.Tensor:
-    outputs = model(x)
-    losses = 0.5 * (outputs - y.to(outputs.dtype).reshape(outputs.shape)) ** 2
+    outputs = call_model(model, x)
+    losses = 0.5 * (outputs - _like_outputs(y, outputs)) ** 2
     return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+
+
+def _like_outputs(y: Any, outputs: torch.Tensor) -> torch.Tensor:
+    if y.numel() != outputs.numel():
+        raise ValueError(
+            f"y must have one entry per output of the model, of shape {tuple(outputs.shape)}; "
+            f"got {tuple(y.shape)}"
+        )
+    targets: torch.Tensor = y.to(outputs.dtype).reshape(outputs.shape)
+    return targets

@@ -108,6 +108,9 @@ def _as_tensor(name: str, part: Any, dtype: torch.dtype) -> torch.Tensor:
     if isinstance(part, torch.Tensor):
         return part.detach()
     array = np.asarray(part)
+    if array.dtype.kind == "O":
+        # Of pandas' nullable columns: the numbers decide.
+        array = np.asarray(array.tolist())
     if array.dtype.kind not in "biufc":
         raise TypeError(f"{name} must hold numbers, and labels as class numbers from 0; got {array.dtype}")
     tensor = torch.tensor(array)

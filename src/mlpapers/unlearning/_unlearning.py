@@ -52,7 +52,7 @@ class Unlearning(SavedState):
             If `indices` is empty, repeats a row, names one that does not exist or is already removed, or
             names all that are left; if `request_id` was used for other rows.
         TypeError
-            If `indices` are not integers.
+            If `indices` are not integers, or `request_id` is no string.
         NotFittedError
             Before ``fit``.
 
@@ -163,6 +163,8 @@ class Unlearning(SavedState):
         """Return the stored result of a request that was already carried out."""
         if request_id is None:
             return None
+        if not isinstance(request_id, str):
+            raise TypeError(f"request_id must be a string or None; got {request_id!r}")
         if not request_id:
             raise ValueError(f"request_id must be a non-empty string; got {request_id!r}")
         stored = self._requests.get(request_id)

@@ -101,7 +101,7 @@ class DeletionLog:
         Raises
         ------
         ValueError
-            For an unknown event, or a field that the log itself sets.
+            For an unknown event, a field that the log itself sets, or a number that JSON has not.
         TypeError
             If a field is not a JSON value.
         LogCorruptionError
@@ -111,6 +111,12 @@ class DeletionLog:
         reserved = _OWN & set(fields)
         if reserved:
             raise ValueError(f"fields must not set {', '.join(sorted(reserved))}: the log does")
+        for name, value in fields.items():
+            try:
+                canonical({name: value})
+            except (TypeError, ValueError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"{name} must be a JSON value; got {value!r}: {error}") from error
         with self._opened() as descriptor:
             self._catch_up(descriptor)
             record = {

@@ -35,8 +35,11 @@ def replay(est: Estimator, log: DeletionLog) -> Estimator:
     LogCorruptionError
         If the log is damaged, or a digest differs: the log and the estimator do not belong together, or the
         arithmetic differs.
+    TypeError
+        If `log` is not a DeletionLog.
     """
     check_is_fitted(est, "_model")
+    _check_log(log)
     records = last_generation(log.records())
     committed = {record.get("request_id") for record in records if record["event"] == "commit"}
     order: list[dict[str, Any]] = []
@@ -77,8 +80,11 @@ def recover(est: Estimator, log: DeletionLog) -> Estimator:
     ------
     LogCorruptionError
         If the log is damaged otherwise than by a torn last line.
+    TypeError
+        If `log` is not a DeletionLog.
     """
     check_is_fitted(est, "_model")
+    _check_log(log)
     est.log_ = log
     records = last_generation(log.records())
     committed = {record.get("request_id") for record in records if record["event"] == "commit"}
@@ -91,6 +97,11 @@ def recover(est: Estimator, log: DeletionLog) -> Estimator:
         elif record["event"] == "request" and name not in committed:
             est._log_commit(est._requests[name])
     return est
+
+
+def _check_log(log: Any) -> None:
+    if not isinstance(log, DeletionLog):
+        raise TypeError(f"log must be a DeletionLog; got {type(log).__name__}")
 
 
 def _apply(est: Unlearning, record: dict[str, Any], *, save: bool, log_commit: bool) -> None:

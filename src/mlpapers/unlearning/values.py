@@ -129,7 +129,7 @@ def register_value_function(name: str, fn: ValueFunction) -> None:
     ValueError
         If `name` is empty or taken by another function.
     TypeError
-        If `fn` is not callable.
+        If `name` is not a string, or `fn` is not callable.
 
     Examples
     --------
@@ -143,6 +143,8 @@ def register_value_function(name: str, fn: ValueFunction) -> None:
     >>> int(model.data_values_.argmin())
     3
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string; got {name!r}")
     if not name:
         raise ValueError(f"name must be a non-empty string; got {name!r}")
     if not callable(fn):

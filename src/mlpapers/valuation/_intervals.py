@@ -18,6 +18,7 @@ class IntervalMixin(ValuerMixin):
     """Methods of a fitted valuer that has `targets_`, `stderr_`, `zeta_tot_`, and `batch_means_`."""
 
     n_subsets: int
+    confidence: float
     targets_: NDArray[np.int64]
     stderr_: NDArray[np.float64]
     zeta_tot_: NDArray[np.float64]
@@ -85,15 +86,20 @@ class IntervalMixin(ValuerMixin):
         best_first = super().ranking()
         return self.targets_[best_first]
 
-    def to_frame(self, confidence: float = 0.95) -> pd.DataFrame:
+    def to_frame(self, confidence: float | None = None) -> pd.DataFrame:
         """Return one row per target: index, group, value, stderr, ci_low, ci_high.
 
         Parameters
         ----------
-        confidence : float, default=0.95
-            Level of the interval.
+        confidence : float or None, default=None
+            Level of the interval; None is that of the valuer, as for `ci_low_` and `ci_high_`.
+
+        Returns
+        -------
+        pandas.DataFrame of T rows
         """
-        return super().to_frame(confidence).assign(index=self.targets_)
+        level = self.confidence if confidence is None else confidence
+        return super().to_frame(level).assign(index=self.targets_)
 
 
 def two_sided_quantile(confidence: float) -> float:

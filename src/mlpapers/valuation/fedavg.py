@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mlpapers.core._tensors import call_model, check_class_numbers
 from mlpapers.core.validation import check_int, check_real
 
 if TYPE_CHECKING:
@@ -89,7 +91,10 @@ class FedAvgUpdate:
         Raises
         ------
         ValueError
-            If a client has no rows, or X and y differ in length.
+            If a client has no rows, X and y differ in length, y holds integers that are no class numbers, or
+            X does not fit the module.
+        TypeError
+            If X or y does not hold numbers.
         """
         return [self._train(state, X, y) for X, y in sources]
 
@@ -114,11 +119,12 @@ class FedAvgUpdate:
         import torch
 
         dtype = next(self.module.parameters()).dtype
-        rows = torch.as_tensor(np.asarray(X), device=self.device).to(dtype)
-        targets = torch.as_tensor(np.asarray(y), device=self.device)
-        if len(rows) == 0 or len(rows) != len(targets):
+        rows = torch.tensor(_numbers("X", X), device=self.device).to(dtype)
+        targets = torch.tensor(_numbers("y", y), device=self.device)
+        if rows.ndim == 0 or targets.ndim == 0 or len(rows) == 0 or len(rows) != len(targets):
             raise ValueError(
-                f"a source must be (X, y) of equal, positive length; got {len(rows)} and {len(targets)}"
+                "a source must be (X, y) of equal, positive length; "
+                f"got shapes {tuple(rows.shape)} and {tuple(targets.shape)}"
             )
         classes = not targets.is_floating_point()
         targets = targets.long() if classes else targets.to(dtype)
@@ -128,12 +134,31 @@ class FedAvgUpdate:
         size = len(rows) if self.batch_size is None else self.batch_size
         for _ in range(self.local_epochs):
             for batch, truth in zip(torch.split(rows, size), torch.split(targets, size)):
-                output = self.module(batch)
+                output = call_model(self.module, batch)
                 if classes:
+                    check_class_numbers(output, truth)
                     loss = torch.nn.functional.cross_entropy(output, truth)
                 else:
+                    if output.numel() != truth.numel():
+                        raise ValueError(
+                            f"y must have one entry per output of the module, {tuple(output.shape)}; "
+                            f"got {tuple(truth.shape)}"
+                        )
                     loss = torch.nn.functional.mse_loss(output.reshape(truth.shape), truth)
                 gradients = torch.autograd.grad(loss, parameters)
                 with torch.no_grad():
                     torch._foreach_add_(parameters, gradients, alpha=-self.lr)
         return {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+
+
+def _numbers(name: str, values: Any) -> NDArray[Any]:
+    """Return an array of numbers; TypeError that names it otherwise."""
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if array.dtype.kind == "O":
+        # Of pandas' nullable columns: the numbers decide.
+        array = np.asarray(array.tolist())
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{name} of a source must hold numbers (labels: class numbers from 0); got {array.dtype}"
+        )
+    return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -236,8 +237,13 @@ class DataMarket:
         Raises
         ------
         ValueError, TypeError
-            If an array does not fit the validation data, `y` holds no class labels, or `reserve` is negative.
+            If an array does not fit the validation data, `y` holds no class labels, `seller` is not hashable,
+            or `reserve` is negative.
         """
+        try:
+            hash(seller)
+        except TypeError as error:
+            raise TypeError(f"seller must be hashable; got {reprlib.repr(seller)}") from error
         batch = check_array(X, dtype=np.float64, order="C", input_name="X")
         if batch.shape[1] != self.X_val.shape[1]:
             raise ValueError(f"X must have the {self.X_val.shape[1]} columns of X_val; got {batch.shape[1]}")

@@ -71,6 +71,34 @@ def test_islands_keep_to_their_own_and_exchange():
     assert all(a == b for a, b in pairs)
 
 
+def test_without_an_elite_there_is_one_population():
+    found = search(SPACE, costs, num_islands=3, elite_size=0, n_parallel=6, random_state=0)
+    assert {one.island for one in found.history} == {0}
+    one = search(SPACE, costs, num_islands=1, elite_size=0, n_parallel=6, random_state=0)
+    assert [one.params for one in found.history] == [one.params for one in one.history]
+
+
+def test_choosing_a_setting_whose_children_do_not_run_is_no_visit():
+    space = {f"knob{k}": tuple(range(8)) for k in range(6)}
+    start = dict.fromkeys(space, 3)
+
+    def measure(some):
+        # One of the first four settings runs.
+        measured.extend(some)
+        return [1.0 if len(measured) in (1, 4) else None for _ in some]
+
+    measured: list = []
+    found = search(space, measure, strategy="ucb", n_evaluations=4, start=start, random_state=0)
+    assert [one.parent for one in found.history] == [-1, 0, 0, 0]
+    # Three choices of the start, of which the first two do not count: with the fourth setting as good as the
+    # start, Q is 1 and 2/3, n_v is 1 and 0, N is 1, and the fresh setting has the greater bound for c > 1.37.
+    gap = 1 / 3 / (math.sqrt(math.log(2)) * (1 - math.sqrt(0.5)))
+    for c, parent in ((0.95 * gap, 0), (1.05 * gap, 3)):
+        measured.clear()
+        found = search(space, measure, strategy="ucb", ucb_c=c, n_evaluations=5, start=start, random_state=0)
+        assert found.history[4].parent == parent
+
+
 def test_it_stops_when_told():
     found = search(SPACE, costs, n_evaluations=90, n_parallel=4, go_on=lambda: True, random_state=0)
     assert len(found.history) == 90

@@ -1,6 +1,9 @@
 """``verify`` on its own: anybody's kernel, all stages, and what the verdict says."""
 
+import importlib
 import math
+import os
+import threading
 
 import numpy as np
 import pytest
@@ -9,7 +12,9 @@ from kernel_support import HEAD, MATMUL, RELU, SCALE, model
 
 from mlpapers.kernels.task import Task, TaskError
 from mlpapers.kernels.verify import verify
+from mlpapers.kernels.verify._prepared import Prepared
 from mlpapers.kernels.verify.report import STAGES
+from mlpapers.kernels.verify.settings import Settings
 
 CHAIN = Task.from_source(
     HEAD
@@ -137,6 +142,48 @@ def test_modules_in_memory():
     verdict = verify(task, model("return nn.functional.softplus(x)"), **OPTIONS)
     assert verdict.ok, verdict
     assert np.isfinite(verdict.speedup)
+
+
+def test_modules_whose_class_only_this_process_knows(tmp_path, monkeypatch):
+    class Here(torch.nn.Module):
+        def forward(self, x):
+            return torch.relu(x)
+
+    (tmp_path / "beside_the_script.py").write_text(
+        "import torch\nclass There(torch.nn.Module):\n    def forward(self, x): return torch.relu(x)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    there = importlib.import_module("beside_the_script").There
+    for kind in (Here, there):
+        task = Task.from_module(kind(), lambda: [torch.randn(8, 4)])
+        few = {"n_correct": 1, "shape_policy": "static", "n_pairs": 3, "max_seconds": 0.05}
+        verdict = verify(task, model("return x.clamp(min=0)"), **{**OPTIONS, **few})
+        assert verdict.ok, verdict
+        assert np.isfinite(verdict.speedup)
+
+
+def test_a_module_that_no_other_process_can_make_is_the_tasks_fault(tmp_path):
+    class Stays(torch.nn.Module):
+        def forward(self, x):
+            return torch.relu(x)
+
+        def __getstate__(self):
+            return {**self.__dict__, "home": os.getpid()}
+
+        def __setstate__(self, state):
+            if os.getpid() != state["home"]:
+                raise RuntimeError("not at home")
+            super().__setstate__(state)
+
+    task = Task.from_module(Stays(), lambda: [torch.randn(8, 4)])
+    with pytest.raises(TaskError, match=r"(?s)cannot be made in another process.*not at home"):
+        verify(task, model("return x.clamp(min=0)"), **OPTIONS)
+    prepared = Prepared(task, Settings())
+    prepared.reference.module.lock = threading.Lock()
+    with pytest.raises(TaskError, match="cannot be sent"):
+        prepared.write_reference(tmp_path)
+    prepared.close()
 
 
 def test_arguments():

@@ -88,9 +88,10 @@ def solver_ratio(model: BayesFairClassifier) -> tuple[float, float]:
     R, k_g, _, _ = rate_functionals("demographic_parity", base, posteriors.encoding.membership)
     A = np.tensordot(posteriors.joint, R, axes=((1, 2), (1, 2)))
     score = posteriors.eta - 0.5
-    theirs, _, their_s = linear_post(score, A, k_g, 0.05, posteriors.weights)
-    seconds = []
+    seconds, their_seconds = [], []
     for _ in range(3):
+        theirs, _, their_s = linear_post(score, A, k_g, 0.05, posteriors.weights)
+        their_seconds.append(their_s)
         start = time.perf_counter()
         rows = linear_constraints(
             posteriors.joint,
@@ -101,7 +102,7 @@ def solver_ratio(model: BayesFairClassifier) -> tuple[float, float]:
         )
         ours = solve_fair_lp(score, rows.A, rows.b, rows.C)
         seconds.append(time.perf_counter() - start)
-    return their_s / min(seconds), abs(theirs - ours.primal)
+    return min(their_seconds) / min(seconds), abs(theirs - ours.primal)
 
 
 @PAPER.claim(

@@ -198,7 +198,7 @@ def equalized_odds(scale: Scale, seed: int) -> Evidence:  # noqa: ARG001 - the p
     shares=POPULATION,
 )
 def ties(scale: Scale, seed: int) -> Evidence:  # noqa: ARG001 - the population is not random
-    n = 61 if scale == "quick" else 121
+    n = 121 if scale == "quick" else 240
     rows = []
     for constraint in CONSTRAINTS:
         best = optimum(constraint, "difference", 0.02, aware=True, n=n)

@@ -109,7 +109,8 @@ def search(
     n_parallel : int
         Settings that are measured at once.
     num_islands, migration_interval, elite_size : int
-        Populations, rounds between exchanges, and best members that are open to all.
+        Populations, rounds between exchanges, and best members that are open to all; without such members
+        there is one population.
     parent_prob : float
         Share of parents from a child's own island; the others come from the elite.
     ucb_c : float
@@ -147,6 +148,8 @@ def search(
     check_real("ucb_c", ucb_c, low=0.0)
     if not space or not all(len(values) for values in space.values()):
         raise ValueError(f"space must give every knob a value; got {dict(space)!r}")
+    if elite_size == 0:
+        num_islands = 1
     state = _State(space, measure, check_rng(random_state), n_evaluations, start)
     proposers: dict[str, Callable[[int, int], list[_Child]]] = {
         "islands": lambda number, n: _islands(
@@ -255,6 +258,12 @@ class _State:
             value = math.inf if cost is None or not math.isfinite(cost) else float(cost)
             self.history.append(Individual(child.params, value, child.island, child.parent, child.proposed))
             self.visits.append(0)
+            if child.parent >= 0 and self.visits[child.parent] > 0 and self.barren(child.parent):
+                self.visits[child.parent] -= 1
+
+    def barren(self, parent: int) -> bool:
+        """Return whether no child of a setting runs: its choice then does not count as a visit."""
+        return all(math.isinf(one.cost) for one in self.history if one.parent == parent)
 
     def child_of(self, pool: Sequence[int], island: int = 0) -> _Child:
         """Return a child of one (or two) of some members of the history."""
@@ -292,7 +301,8 @@ def _islands(
 def _ucb(state: _State, c: float) -> _Child:
     r"""Return a child of the setting v with the greatest Q(v) + c sqrt(ln(N + 1) / (n_v + 1)).
 
-    Q falls from 1 for the fastest to 0 for the slowest, by rank; n_v counts how often v was chosen.
+    Q falls from 1 for the fastest to 0 for the slowest, by rank; n_v counts how often v was chosen, but not
+    for children none of which runs; N is the sum of the n_v.
     """
     n = len(state.history)
     if n == 0:

@@ -61,13 +61,14 @@ def rewritten(session: Session, incumbent: Entry, code: str) -> tuple[list[Entry
     agent, author = session.agent, session.author
     assert author is not None
     rng = np.random.default_rng(session.seed)
-    history = [Written(code, 1.0, island) for island in range(agent.num_islands)]
+    islands = agent.num_islands if agent.elite_size else 1
+    history = [Written(code, 1.0, island) for island in range(islands)]
     asked, round_, strategy = 0, 0, ""
     while asked < agent.n_candidates and session.time_left():
         children: list[Written] = []
         for k in range(min(PARALLEL, agent.n_candidates - asked)):
-            island = k % agent.num_islands
-            migrates = agent.num_islands > 1 and round_ and round_ % agent.migration_interval == 0
+            island = k % islands
+            migrates = islands > 1 and round_ and round_ % agent.migration_interval == 0
             parent = _parent(history, island, bool(migrates), rng, agent.elite_size, agent.parent_prob)
             answer = author.rewrite(
                 asked, history[parent].code, _inspirations(history, parent, rng), strategy

@@ -163,7 +163,7 @@ def run(request: dict[str, Any], beacon: int | None) -> None:
         result = {"ok": True, **procedures[job["procedure"]](bench)}
     except CandidateError as error:
         kind = error.kind
-        status = kind if kind in ("oom", "timeout", "device") else "error"
+        status = kind if kind in ("oom", "timeout", "device", "reference") else "error"
         result = {"ok": False, "status": status, "error_class": kind, "error": str(error)}
     result["disclosures"] = bench.disclosures
     result["forbidden"] = bench.watch.found if bench.watch is not None else []

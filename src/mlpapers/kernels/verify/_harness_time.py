@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import pickle
 import random
 import statistics
+import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -203,6 +206,11 @@ def _plain(output: Any) -> list[Any]:
 
 def _reference(bench: _harness.Bench) -> Any:
     """Make the reference from its file, and remove the file before the candidate can look for it."""
+    with _harness.candidate_errors("reference"):
+        return _loaded_reference(bench)
+
+
+def _loaded_reference(bench: _harness.Bench) -> Any:
     job = bench.job
     source, pickled = bench.folder / "reference.py", bench.folder / "reference.pkl"
     if source.exists():
@@ -215,7 +223,19 @@ def _reference(bench: _harness.Bench) -> Any:
         model = module.Model(*bench.load("init.pt"))
         source.unlink()
     else:
-        model = pickle.loads(pickled.read_bytes())  # noqa: S301 - written by the parent
+        with _search_path(job.get("path", [])):
+            model = pickle.loads(pickled.read_bytes())  # noqa: S301 - written by the parent
         pickled.unlink()
     model.load_state_dict(bench.load(job["state"]))
     return model.to(job.get("device", "cpu"))
+
+
+@contextlib.contextmanager
+def _search_path(path: list[str]) -> Iterator[None]:
+    """Import from further folders for a while; the candidate finds them gone."""
+    before = list(sys.path)
+    sys.path += [entry for entry in path if entry not in before]
+    try:
+        yield
+    finally:
+        sys.path[:] = before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import pickle
+import sys
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlpapers.core._files import naming
+from mlpapers.core.parallel import pickled
 from mlpapers.core.validation import check_rng
+from mlpapers.kernels.task import TaskError
 from mlpapers.kernels.verify._room import save_tensors
 from mlpapers.kernels.verify.devices import on_host, take_device
 from mlpapers.kernels.verify.inputs import Trial, answered, draw_trials
@@ -235,6 +238,8 @@ class Prepared:
             "random": random,
             "programs": builds_itself(code),
             "readable": [str(self.folder), str(kernel_cache())],
+            # Where this process finds the classes of a module in memory.
+            "path": [] if self.task.live is None else [entry or str(Path.cwd()) for entry in sys.path],
         }
 
     def write_reference(self, folder: Path) -> None:
@@ -242,19 +247,21 @@ class Prepared:
 
         Raises
         ------
-        RuntimeError
+        ValueError
             For a module in memory that cannot be pickled.
         """
         if self.task.live is None:
             (folder / "reference.py").write_text(self.task.resolved_source, encoding="utf-8")
             return
         try:
-            (folder / "reference.pkl").write_bytes(pickle.dumps(self.reference.module))
+            data = pickled(self.reference.module)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise RuntimeError(
-                "a module whose class no other process can import cannot be timed: define it in a file, or "
-                f"use Task.from_source ({error})"
+            raise TaskError(
+                f"task {self.task.name!r}: the module cannot be sent to the process that times it: {error}; "
+                "use Task.from_source"
             ) from error
+        with naming(folder):
+            (folder / "reference.pkl").write_bytes(data)
 
     def limits(self, extra: float = 0.0) -> Limits:
         """Return the limits of a worker: the timeout and `extra` seconds, memory as the data need it."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from mlpapers.kernels.task import TaskError
 from mlpapers.kernels.verify import hacks as catalogue
 from mlpapers.kernels.verify._failures import failed, failed_run
 from mlpapers.kernels.verify._prepared import Prepared, builds_itself
@@ -205,6 +206,11 @@ class Examiner:
             if outcome.status == "device" and not job["network"]:
                 outcome = run({**job, "network": True})
                 Examiner._needs_network = outcome.status != "device"
+        if outcome.status == "reference":
+            raise TaskError(
+                f"task {self.task.name!r}: its module cannot be made in another process, so it cannot be "
+                f"timed; use Task.from_source\n{outcome.result['error']}"
+            )
         return outcome
 
     def _correct(self, code: str, *, timing: bool) -> CorrectnessReport:

@@ -84,7 +84,7 @@ class Outcome:
 
     Attributes
     ----------
-    status : {"ok", "error", "timeout", "crash", "oom"}
+    status : {"ok", "error", "timeout", "crash", "oom", "device", "reference"}
     result : dict
         What the harness wrote; empty unless it came to its end or caught an exception.
     stage : str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import reprlib
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,9 +15,12 @@ from numpy.typing import NDArray
 from mlpapers.core._tensors import is_tensor
 from mlpapers.core.validation import check_int, check_real, check_rng
 
-__all__ = ["Array", "ConstraintSet", "positive"]
+__all__ = ["Array", "ConstraintSet", "as_floats", "positive"]
 
 Array = NDArray[np.float64]
+
+# Arrays with up to this many entries are written out in a text.
+_SHOWN = 6
 
 
 class ConstraintSet(ABC):
@@ -50,6 +55,11 @@ class ConstraintSet(ABC):
     dim: int | None = None
     shape: tuple[int, int] | None = None
     is_polytope: bool = False
+
+    def __repr__(self) -> str:
+        names = inspect.signature(type(self)).parameters
+        shown = [f"{name}={_brief(getattr(self, name))}" for name in names if hasattr(self, name)]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def lmo(self, g: Any) -> Any:
         """Return a minimiser of <g, s> over s in C (an argmin, not an argmax).
@@ -273,6 +283,14 @@ class ConstraintSet(ABC):
         return np.ascontiguousarray(rows, dtype=np.float64), lambda out: wrap(out.reshape(form))
 
 
+def as_floats(name: str, value: Any) -> Array:
+    """Return a float64 copy of `value`."""
+    try:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be an array of real numbers; got {value!r}") from error
+
+
 def positive(name: str, value: Any) -> float:
     """Return `value` if it is a finite number above 0."""
     return check_real(name, value, low=0.0, closed="neither")
@@ -294,3 +312,12 @@ def _unwrap(name: str, value: Any) -> tuple[NDArray[Any], Callable[[Array], Any]
         raise ValueError(f"{name} must hold real numbers; got dtype {array.dtype}")
     dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
     return array, lambda out: out.astype(dtype, copy=False)
+
+
+def _brief(value: Any) -> str:
+    """Return a parameter as text: an array as a list if it is short, else by its shape."""
+    if isinstance(value, np.ndarray):
+        return repr(value.tolist()) if value.size <= _SHOWN else f"array of shape {value.shape}"
+    if isinstance(value, list) and any(isinstance(item, np.ndarray) for item in value):
+        return reprlib.repr([np.asarray(item).tolist() for item in value])
+    return repr(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -279,6 +280,8 @@ class GroupL1Ball(_Ball):
 
     def __init__(self, groups: Any, radius: float = 1.0) -> None:
         self.radius = positive("radius", radius)
+        if not isinstance(groups, Iterable):
+            raise TypeError(f"groups must be lists of coordinates, a partition of 0..d-1; got {groups!r}")
         members = [np.asarray(group) for group in groups]
         if not members or any(m.ndim != 1 or not m.size or m.dtype.kind not in "iu" for m in members):
             raise ValueError("groups must be non-empty lists of coordinates")

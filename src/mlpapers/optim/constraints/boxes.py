@@ -7,21 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from mlpapers.optim.constraints._base import Array, ConstraintSet, positive
+from mlpapers.optim.constraints._base import Array, ConstraintSet, as_floats, positive
 from mlpapers.optim.constraints._duals import bisect_root, project_box_l1, project_box_l2
 
 __all__ = ["Box", "BoxL1", "BoxL2"]
 
 
 def _bounds(lower: Any, upper: Any) -> tuple[Array, Array]:
+    low, high = as_floats("lower", lower), as_floats("upper", upper)
     try:
-        low, high = np.broadcast_arrays(
-            np.atleast_1d(np.asarray(lower, dtype=np.float64)),
-            np.atleast_1d(np.asarray(upper, dtype=np.float64)),
-        )
+        low, high = np.broadcast_arrays(np.atleast_1d(low), np.atleast_1d(high))
     except ValueError as error:
         raise ValueError(
-            f"lower and upper must be vectors of one length; got {np.shape(lower)} and {np.shape(upper)}"
+            f"lower and upper must be vectors of one length; got {low.shape} and {high.shape}"
         ) from error
     if low.ndim != 1 or not low.size:
         raise ValueError(f"lower and upper must be vectors; got shape {low.shape}")
@@ -65,6 +63,11 @@ class Box(ConstraintSet):
 
     def _inradius(self, d: int) -> float:  # noqa: ARG002
         return 0.5 * float((self.upper - self.lower).min())
+
+
+def _far_end(lower: Array, upper: Array) -> Array:
+    """Return the end of each coordinate where one without a cost is put: upper, or lower if upper is 0."""
+    return np.where(upper > 0.0, upper, lower)
 
 
 class _CutBox(Box):
@@ -119,7 +122,6 @@ class BoxL2(_CutBox):
     def _lmo(self, g: Array) -> Array:
         top = np.abs(g).max(axis=1, keepdims=True)
         g = np.divide(g, top, out=np.zeros_like(g), where=top > 0.0)
-        g[top[:, 0] == 0.0, 0] = 1.0
         corner = np.where(g > 0.0, self.lower, np.where(g < 0.0, self.upper, 0.0))
 
         def point(log_step: Array) -> Array:
@@ -129,7 +131,14 @@ class BoxL2(_CutBox):
         ends = math.log(max(float(np.abs(corner).max()), self.radius, 1.0)) + 70.0
         low, high = np.full(len(g), -ends), np.full(len(g), ends)
         step = bisect_root(lambda t: self.radius - self._size(point(t)), low, high)
-        return np.where((self._size(corner) <= self.radius)[:, None], corner, point(step))
+        fits = self._size(corner) <= self.radius
+        # Without a cost a coordinate may be anywhere; at an extreme point it is at an end or spends the rest.
+        room = np.where(fits, np.maximum(self.radius**2 - np.square(corner).sum(axis=1), 0.0), 0.0)
+        length = np.where(g == 0.0, np.abs(_far_end(self.lower, self.upper)), 0.0)
+        before = np.cumsum(length**2, axis=1) - length**2
+        spent = np.minimum(length, np.sqrt(np.maximum(room[:, None] - before, 0.0)))
+        filled = corner + spent * np.sign(_far_end(self.lower, self.upper))
+        return np.where(fits[:, None], filled, point(step))
 
     def _project(self, x: Array) -> Array:
         return project_box_l2(x, self.lower, self.upper, self.radius)
@@ -154,8 +163,8 @@ class BoxL1(_CutBox):
         return np.abs(x).sum(axis=1)
 
     def _lmo(self, g: Array) -> Array:
-        g = np.where((g == 0.0).all(axis=1, keepdims=True), np.eye(1, g.shape[1]), g)
-        target = np.where(g > 0.0, self.lower, np.where(g < 0.0, self.upper, 0.0))
+        idle = _far_end(self.lower, self.upper)
+        target = np.where(g > 0.0, self.lower, np.where(g < 0.0, self.upper, idle))
         order = np.argsort(-np.abs(g), axis=1, kind="stable")
         length = np.take_along_axis(np.abs(target), order, axis=1)
         before = np.cumsum(length, axis=1) - length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 from scipy.spatial.distance import pdist
 
 from mlpapers.core.validation import check_int, check_real
-from mlpapers.optim.constraints._base import Array, ConstraintSet
+from mlpapers.optim.constraints._base import Array, ConstraintSet, as_floats
 from mlpapers.optim.constraints._nearest import nearest_in_hull
 
 __all__ = ["Hull", "Product", "Scaled", "Shifted"]
@@ -34,6 +34,9 @@ class Product(ConstraintSet):
     """
 
     def __init__(self, sets: Sequence[ConstraintSet], sizes: Sequence[int]) -> None:
+        for name, value in (("sets", sets), ("sizes", sizes)):
+            if not isinstance(value, Iterable):
+                raise TypeError(f"{name} must be a sequence; got {type(value).__name__}")
         self.sets = [_check_set("sets", item) for item in sets]
         self.sizes = [check_int("sizes", size, minimum=1) for size in sizes]
         if not self.sets or len(self.sets) != len(self.sizes):
@@ -144,7 +147,7 @@ class Shifted(ConstraintSet):
 
     def __init__(self, base: ConstraintSet, shift: Any) -> None:
         self.base = _check_set("base", base)
-        self.shift = np.array(shift, dtype=np.float64).ravel()
+        self.shift = as_floats("shift", shift).ravel()
         if not self.shift.size or not np.isfinite(self.shift).all():
             raise ValueError("shift must be a finite vector")
         base._dimension(self.shift.size)
@@ -195,7 +198,7 @@ class Hull(ConstraintSet):
     is_polytope = True
 
     def __init__(self, points: Any) -> None:
-        self.points = np.array(points, dtype=np.float64)
+        self.points = as_floats("points", points)
         if self.points.ndim != 2 or not self.points.size:
             raise ValueError(f"points must have shape (m, d); got {self.points.shape}")
         if not np.isfinite(self.points).all():

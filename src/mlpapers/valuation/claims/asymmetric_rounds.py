@@ -226,7 +226,7 @@ class AnswerMarket:
         self.base = self.train(start, [self.rows(rng, bias, 500)], epochs=50)
         self.noise_of_seller = np.stack([rng.permutation(NOISE) for _ in range(self.n_rounds)])
         self.rounds = [[self.offer(rng, noise, share) for share in shares] for shares in self.noise_of_seller]
-        self.answers = np.random.default_rng([seed, 1])
+        self.answers, self.fresh_answers = (np.random.default_rng([seed, part]) for part in (1, 2))
 
     def rows(self, rng: np.random.Generator, part_worths: Array, n: int) -> tuple[Array, Array]:
         """Return `n` random profiles (n, 12) and their answers: worth + N(0, 5), clipped to [0, 100]."""
@@ -261,10 +261,17 @@ class AnswerMarket:
 
     def utility(self, state: Network) -> float:
         """Return minus the mean absolute error of the part-worths estimated from noisy, rounded answers."""
+        return -self._error(state, self.answers)
+
+    def fresh_error(self, state: Network) -> float:
+        """Return the mean absolute error by answers of its own: those that led to a choice would flatter it."""
+        return self._error(state, self.fresh_answers)
+
+    def _error(self, state: Network, answers: np.random.Generator) -> float:
         hidden, offset, output, constant = state
         mean = 100.0 * (np.tanh(self.asked @ hidden + offset) @ output + constant)
-        noisy = np.round(mean + self.answers.normal(0.0, self.answer_sd, size=len(mean)))
-        return -float(np.abs(self.inverse @ np.clip(noisy, 0.0, 100.0) - self.target).mean())
+        noisy = np.round(mean + answers.normal(0.0, self.answer_sd, size=len(mean)))
+        return float(np.abs(self.inverse @ np.clip(noisy, 0.0, 100.0) - self.target).mean())
 
 
 def procurement(seed: int, rule: str, answer_sd: float) -> dict[str, Any]:
@@ -278,7 +285,7 @@ def procurement(seed: int, rule: str, answer_sd: float) -> dict[str, Any]:
         "seed": seed,
         "answer sd": answer_sd,
         "ranking": rule,
-        "error": -result.utilities[1:].mean(),
+        "error": np.mean([market.fresh_error(state) for state in result.require("states")[1:]]),
         "90 %-noisy picks": np.mean(noise == max(NOISE)),
     }
 

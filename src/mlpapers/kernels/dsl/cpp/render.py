@@ -116,7 +116,10 @@ class Function:
         """Return the text of the function for a run of statements."""
         self._infer(body)
         self._find_arrays(body)
+        alone = spaces_of_all(body)
+        self._workspace(alone, 1)
         self._body(body, 1, in_parallel=False)
+        self._release(alone, 1)
         parameters = []
         for tensor in self.pointers:
             kind = STORAGE[self.sketch.tensor(tensor).dtype]
@@ -315,6 +318,17 @@ class Function:
         size = self.number(s.dims[0])
         self.emit(depth, f"alignas(64) {kind} {s.name}[{size}];")
         self.emit(depth, f"for (long j = 0; j < {size}; ++j) {s.name}[j] = {start};")
+
+
+def spaces_of_all(body: Sequence[Any]) -> list[Alloc]:
+    """Return the workspaces outside every parallel loop: one row is all there is."""
+    found: list[Alloc] = []
+    for s in body:
+        if isinstance(s, Alloc) and "temp_workspace" in s.hints:
+            found.append(s)
+        elif isinstance(s, For) and not s.has("parallel"):
+            found += spaces_of_all(s.body)
+    return found
 
 
 def names_of(s: Any) -> tuple[str, ...]:
