@@ -37,6 +37,58 @@ def test_round_trip_into_a_fresh_model(family, token, new_model, ids, disturb, t
     assert torch.equal(logits(fresh, ids), logits(model, ids))
 
 
+@pytest.mark.parametrize(
+    ("option", "kind"), [("position", "gompertz"), ("token", "shared_all")], ids=["position", "token"]
+)
+def test_parameters_of_another_kind_are_refused(option, kind, new_model, ids, disturb, tmp_path):
+    model = new_model("llama")
+    convert_to_ssa(model, **{option: kind}, max_fraction=None)
+    path = save_ssa(disturb(model), tmp_path / "ssa.safetensors")
+    other = new_model("llama")
+    convert_to_ssa(other, max_fraction=None)
+    before = logits(other, ids)
+    # Names and shapes are the same.
+    with pytest.raises(ValueError, match=f"path holds temperatures with {option}='{kind}'"):
+        load_ssa(other, path)
+    assert torch.equal(logits(other, ids), before)
+
+
+def test_swapped_arguments_are_named(new_model, tmp_path):
+    model, path = convert_to_ssa(new_model("llama"), max_fraction=None).model, tmp_path / "ssa.safetensors"
+    with pytest.raises(
+        TypeError, match="path must be a path, the argument after the model; got LlamaForCausalLM"
+    ):
+        save_ssa(path, model)
+    with pytest.raises(
+        TypeError, match="path must be a path, the argument after the model; got LlamaForCausalLM"
+    ):
+        load_ssa(path, model)
+
+
+def test_a_checkpoint_brings_its_token_feature(new_model, ids, disturb, tmp_path):
+    model = new_model("llama")
+    table = token_log_frequency(ids.flatten(), 101)
+    convert_to_ssa(model, token="feature", token_feature=table, max_fraction=None)
+    path = save_ssa(disturb(model), tmp_path / "ssa.safetensors")
+    other = new_model("llama")
+    convert_to_ssa(other, token="feature", token_feature=torch.zeros(101), max_fraction=None)
+    load_ssa(other, path)
+    assert torch.equal(logits(other, ids), logits(model, ids))
+
+
+def test_a_model_that_does_not_fit_is_left_as_it_was(new_model, tmp_path):
+    model = new_model("llama")
+    convert_to_ssa(model, max_fraction=None)
+    path = save_ssa(model, tmp_path / "ssa.safetensors")
+    settings = {**model.config.to_dict(), "num_hidden_layers": 3}
+    deeper = type(model)(type(model.config)(**settings))
+    names = set(deeper.state_dict())
+    with pytest.raises(ValueError, match="sd must have the temperatures of the model"):
+        load_ssa(deeper, path)
+    assert set(deeper.state_dict()) == names
+    convert_to_ssa(deeper, max_fraction=None)
+
+
 def test_state_dict(new_model, disturb):
     model = new_model("llama")
     convert_to_ssa(model, max_fraction=None)

@@ -276,6 +276,8 @@ class TestOptions:
             convert_to_ssa(new_model("llama"), token="feature")
         with pytest.raises(ValueError, match=r"layers must lie in \[0, 2\)"):
             convert_to_ssa(new_model("llama"), layers=[2])
+        with pytest.raises(ValueError, match="layers must name at least one"):
+            convert_to_ssa(new_model("llama"), layers=[])
 
 
 class TestMerging:

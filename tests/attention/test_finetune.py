@@ -103,3 +103,13 @@ def test_errors(model):
         perplexity(model, torch.zeros(5))
     with pytest.raises(ValueError, match=r"stride must be an integer in \[1, 512\]"):
         perplexity(model, text(9), stride=600)
+    with pytest.raises(TypeError, match=r"model must be an nn.Module"):
+        perplexity("model", text(9))
+    for wrong, match in (
+        (text(1), "eval_ids must have at least 2"),
+        (torch.zeros(5), "eval_ids must have an"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            finetune(model, text(600), eval_ids=wrong)
+    with pytest.raises(ValueError, match=r"dtype must be a floating torch.dtype"):
+        finetune(model, text(600), dtype=torch.int32)

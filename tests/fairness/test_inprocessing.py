@@ -8,6 +8,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from mlpapers.fairness import (
     BayesFairClassifier,
+    FairnessWarning,
     InProcessingFairClassifier,
     make_gaussian_groups,
     mean_difference,
@@ -88,6 +89,19 @@ def test_a_flexible_learner_follows_the_optimal_rule(data, variant, aware):
     np.testing.assert_allclose(model.sample_weight_.mean(), 1.0, atol=1e-3)
     probabilities = model.predict_proba(X, sensitive_features=sensitive)
     np.testing.assert_array_equal(probabilities.argmax(axis=1), decided)
+
+
+def test_groups_too_small_to_constrain_do_not_decide_what_is_feasible(data):
+    X, y, sensitive = (part.copy() for part in data)
+    X[:6], y[:6] = -4.0, 1  # decided wrongly by any rule that is right about the others
+    sensitive.iloc[:6] = "few"
+    model = InProcessingFairClassifier(constraint="accuracy_parity", tolerance=0.2, random_state=0)
+    with pytest.warns(FairnessWarning):
+        model.fit(X, y, sensitive_features=sensitive)
+    decided = model.predict(X)
+    assert not decided[:6].any()
+    assert model.feasible_
+    assert model.candidates_["violation"].max() < 0.2
 
 
 def test_given_multipliers_need_no_validation(data):

@@ -1,17 +1,20 @@
 """Looping: what loops keep, how soft labels arrive, which loop is chosen, what is refused."""
 
+from contextlib import nullcontext
 from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn import get_config
+from sklearn import config_context, get_config
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from mlpapers.icl import (
@@ -91,8 +94,8 @@ def test_generative_bases_gain():
 
 def test_given_labels_are_kept(iris):
     X, known, _ = iris
-    for base in (GaussianNB(), KNeighborsClassifier(3), Ridge()):
-        looped = LoopedClassifier(base).fit(X, known)
+    for base, soft in ((GaussianNB(), "auto"), (KNeighborsClassifier(3), "hard"), (Ridge(), "auto")):
+        looped = LoopedClassifier(base, soft=soft).fit(X, known)
         assert np.array_equal(looped.transduction_[known >= 0], known[known >= 0])
         assert np.abs(looped.label_distributions_.sum(axis=1) - 1).max() < 1e-12
         assert np.abs(looped.predict_proba(X).sum(axis=1) - 1).max() < 1e-12
@@ -161,7 +164,28 @@ def test_ways_to_hand_soft_labels_over(iris, base, way):
     assert looped.soft_ == way
     assert (looped.predict(X) == y).mean() > 0.6
     auto = "weight" if isinstance(base, GaussianNB) else way
-    assert LoopedClassifier(base).fit(X, known).soft_ == auto
+    found = LoopedClassifier(base)
+    with pytest.warns(UserWarning, match="looped over hard labels") if auto == "hard" else nullcontext():
+        found.fit(X, known)
+    assert found.soft_ == auto
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_weights_reach_the_steps_of_a_pipeline(gmm, routing):
+    X, y, _ = gmm
+    plain = LoopedClassifier(GaussianNB(), selection="last").fit(X, y)
+    passed_on = make_pipeline("passthrough", make_pipeline(GaussianNB()))
+    with config_context(enable_metadata_routing=routing):
+        nested = LoopedClassifier(passed_on, selection="last").fit(X, y)
+    assert nested.soft_ == plain.soft_ == "weight"
+    np.testing.assert_array_equal(nested.predict_proba(X), plain.predict_proba(X))
+    # The scaler weighs rows too: an unlabelled row, there once per class, counts as one.
+    scaled = LoopedClassifier(make_pipeline(StandardScaler(), GaussianNB()), selection="last", n_loops=1)
+    scaler = scaled.fit(X, y).estimator_.named_steps["standardscaler"]
+    np.testing.assert_allclose(scaler.mean_, X.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(scaler.var_, X.var(axis=0), rtol=1e-12)
+    with pytest.warns(UserWarning, match="Pipeline takes neither soft labels nor weights"):
+        LoopedClassifier(make_pipeline(StandardScaler(), KNeighborsClassifier(3))).fit(X, y)
 
 
 def test_regression_of_two_classes_is_one_regressor(gmm):

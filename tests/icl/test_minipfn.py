@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import load_iris, load_wine
@@ -141,6 +142,12 @@ def test_refusals(wine, tmp_path):
         model.fit_soft(X, np.eye(3)[y], [0, 1])
     with pytest.raises(ValueError, match="class"):
         model.fit(X, np.zeros(178))
+    for hole in (None, pd.NA, np.nan):
+        with pytest.raises(ValueError, match="y must hold a label in every row; row 3 has none"):
+            model.fit(X, pd.Series(y, dtype=object).where(np.arange(178) != 3, hole))
+    with pytest.warns(UserWarning, match="y holds -1, which is a class here"):
+        assert model.fit(X, np.where(y == 2, -1, y)).classes_.tolist() == [-1, 0, 1]
+    assert model.fit(X, np.where(y == 2, -1, 1)).classes_.tolist() == [-1, 1]
 
 
 def test_training_repeats_and_its_file_loads(tmp_path):

@@ -366,6 +366,8 @@ def test_wrong_arguments(tmp_path):
         KernelAgent(store=":memory:", budget=3).generate(GELU)
     with pytest.raises(TypeError, match="task"):
         KernelAgent(store=":memory:").generate("text")
+    with pytest.raises(TypeError, match="kernel must be a Kernel"):
+        KernelAgent(store=":memory:").tune(None, GELU)
     with pytest.raises(ValueError, match="no run"):
         KernelAgent(store=tmp_path / "s").resume("nothing")
     broken = Task.from_source(GELU.source.replace("torch.randn(n, 700)", "['text']"))

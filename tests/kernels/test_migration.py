@@ -56,6 +56,10 @@ def test_mistakes_are_named():
         migrate(kernel, "cpp", "cuda", task=TASK)
     with pytest.raises(ValueError, match="task must be given"):
         KernelAgent().migrate(kernel, "cpp")
+    with pytest.raises(TypeError, match="kernel must be a Kernel"):
+        KernelAgent().migrate(None, "cpp", task=TASK)
+    with pytest.raises(TypeError, match="task must be a Task"):
+        migrate(kernel, "cpp", task="relu")
 
 
 def test_an_agent_migrates_with_its_own_settings():

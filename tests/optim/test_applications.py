@@ -90,11 +90,11 @@ def test_certificates_refuse_what_they_cannot_do(problem):
     with pytest.raises(ValueError, match="coordinates"):
         gap_certificate(total, np.zeros(5), C)
     with pytest.raises(TypeError, match="constraint must be"):
-        gap_certificate(problem, np.zeros(problem.dim), None)
+        gap_certificate(total, np.zeros(6), None)
     with pytest.raises(ValueError, match="n_functions must be"):
-        gap_certificate(problem, np.zeros(problem.dim), L1Ball(1.0), mode="sampled", n_functions=0)
+        gap_certificate(total, np.zeros(6), C, mode="sampled", n_functions=0)
     with pytest.raises(ValueError, match="x must be an array"):
-        gap_certificate(problem, "abc", L1Ball(1.0))
+        gap_certificate(total, "abc", C)
 
 
 @pytest.fixture(scope="module")

@@ -262,6 +262,13 @@ def test_the_vertex_of_the_l1_ball_has_the_lowest_index_of_the_largest_cost(m, d
     np.testing.assert_array_equal(L1Ball(3.0).lmo(g), expected)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_one_row_of_costs_is_a_batch_of_one(name):
+    # Integers have ties, also between signs.
+    for g in np.random.default_rng(0).integers(-1, 2, size=(20, dim_of(name))).astype(float):
+        np.testing.assert_array_equal(ALL[name]._vertex(g), ALL[name]._lmo(g[None])[0])
+
+
 def test_costs_may_be_so_large_that_their_sum_is_not_finite():
     assert L1Ball(1.0).lmo(np.array([1e308, -1.5e308, 1e308])).tolist() == [0.0, 1.0, 0.0]
     for bad in ([np.inf, -np.inf], [np.nan, 0.0], [np.inf, 1.0]):

@@ -20,7 +20,8 @@ from mlpapers.optim import (
 from mlpapers.optim import _increment as increments
 from mlpapers.optim._directions import CoordinateBlock, Directions
 from mlpapers.optim._increment import Increment
-from mlpapers.optim._oracle import Oracle, unseen
+from mlpapers.optim._oracle import Oracle, all_finite, distinct, unseen
+from mlpapers.optim._points import all_rows
 from mlpapers.optim._run import Run, Settings
 from mlpapers.optim._steps import FrankWolfe
 
@@ -70,6 +71,88 @@ def test_the_middle_of_two_points_is_theirs():
     exact = oracle.at(0.5 * (x + z))
     for rows in (np.array([4, 9]), np.arange(70)):
         np.testing.assert_allclose(middle.base(rows), exact.base(rows), atol=1e-13)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_compiled_changes_are_the_differences_of_the_pairs(sparse):
+    total, rng = problem(sparse), np.random.default_rng(3)
+    x, x_old = rng.normal(size=(2, 30)) / 10.0
+    block = CoordinateBlock(rng.integers(0, 30, 40))
+    drawn = np.array([7, 3, 7, 60])
+    idx, X, X_old = np.repeat(drawn, 10), np.tile(x, (40, 1)), np.tile(x_old, (40, 1))
+    oracle = Oracle(total, 30, max_queries=None, mu=1e-3)
+    probe, old = oracle.at(x), oracle.at(x_old)
+    old.base(np.array([60, 5]))
+    before = oracle.n_queries
+    new, change = probe.changes(old, drawn, block)
+    # Three functions here, of which one is known there; and both ends of all pairs.
+    assert oracle.n_queries - before == 3 + 2 + 2 * 40
+    shift = np.zeros((40, 30))
+    block.shift(shift, 1e-3)
+    here = (total.values(X + shift, idx) - total.values(X, idx)) / 1e-3
+    there = (total.values(X_old + shift, idx) - total.values(X_old, idx)) / 1e-3
+    # Values up to 10 have roundings up to 1e-15, of which each difference has four over mu = 1e-3.
+    np.testing.assert_allclose(new, here, rtol=0.0, atol=1e-11)
+    np.testing.assert_allclose(change, here - there, rtol=0.0, atol=2e-11)
+    assert probe.unknown(np.array([3, 7, 60])) == 0
+    assert (probe.n_known, old.n_known) == (3, 4)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("plain", [False, True])
+def test_all_values_and_those_halfway(sparse, plain):
+    total, rng = problem(sparse), np.random.default_rng(4)
+    x, x_old = rng.normal(size=(2, 30)) / 10.0
+    given: list[np.ndarray] = []
+
+    def values(X, idx):
+        given.append(idx)
+        return total.values(X, idx)
+
+    fun = FiniteSum(values, 70, 30, dtype=np.float64) if plain else total
+    oracle = Oracle(fun, 30, max_queries=None)
+    probe, old = oracle.at(x), oracle.at(x_old)
+    probe.base(np.array([2, 9]))
+    everything = np.arange(70)
+    expected = total.values(np.tile(x, (70, 1)), everything)
+    np.testing.assert_allclose(probe.base(all_rows(70)), expected, rtol=1e-14, atol=1e-15)
+    assert (oracle.n_queries, probe.unknown(everything)) == (70, 0)
+    halfway = total.values(np.tile(0.5 * (x + x_old), (70, 1)), everything)
+    np.testing.assert_allclose(probe.middle(old, everything), halfway, rtol=1e-14, atol=1e-15)
+    assert (oracle.n_queries, old.n_known) == (140, 0)
+    probe.means(CoordinateBlock(np.array([4])), all_rows(70))
+    assert all(idx.flags.writeable for idx in given)
+
+
+def test_many_functions_are_handed_over_to_write_into():
+    given = []
+
+    def values(X, idx):
+        given.append(idx.flags.writeable)
+        return X[:, 0] * idx
+
+    probe = Oracle(FiniteSum(values, 2000, 2, dtype=np.float64), 2, max_queries=None).at(np.ones(2))
+    probe.means(CoordinateBlock(np.array([0, 1])), all_rows(2000))
+    assert all(given)
+    with pytest.raises(ValueError, match="read-only"):
+        all_rows(2000)[0] = 1
+
+
+@given(st.lists(st.integers(0, 10**6), max_size=30))
+@settings(max_examples=50, deadline=None)
+def test_different_entries_are_in_order(drawn):
+    idx = np.array(drawn, dtype=np.int64)
+    assert distinct(idx, 10**6 + 1).tolist() == sorted(set(drawn))
+    assert distinct(idx, 10**6 + 10**7).tolist() == sorted(set(drawn))
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_one_entry_that_is_not_finite_is_found(bad):
+    values = np.full(9, 1e308)
+    assert all_finite(values)
+    assert all_finite(values[:0])
+    values[4] = bad
+    assert not all_finite(values)
 
 
 @settings(max_examples=60, deadline=None)

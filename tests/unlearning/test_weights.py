@@ -94,10 +94,15 @@ def test_callable_gets_a_copy_and_its_weights_are_normalised():
         ([[1.0]], {"temperature": 0.0}, "temperature"),
         ([[1.0]], {"direction": "up"}, "direction"),
         ([[1.0, 2.0], lambda v: -v], {}, "finite weights >= 0"),
-        ([[1.0, 2.0], lambda v: 0 * v], {}, "not all zero"),
+        ([[1.0, 2.0], lambda v: 0 * v], {}, "strategy must return .* not all zero"),
         ([[1.0, 2.0], lambda v: v[:1]], {}, "shape"),
     ],
 )
 def test_bad_arguments_are_named(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         value_weights(*arguments, **options)
+
+
+def test_a_weighting_without_numbers_is_named():
+    with pytest.raises(TypeError, match="strategy must return numbers, one per value; got 'heavy'"):
+        value_weights([1.0, 2.0], lambda v: "heavy")  # noqa: ARG005 - what it answers is the point

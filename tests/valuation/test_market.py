@@ -221,7 +221,8 @@ def test_a_seller_without_a_hash_leaves_no_trace():
     market = DataMarket(X_val, y_val, pricing="point", random_state=0)
     with pytest.raises(TypeError, match=r"seller must be hashable; got \['a'\]"):
         market.offer(*data[0], ["a"])
-    assert market.history_.empty and market.settle().empty
+    assert market.history_.empty
+    assert market.settle().empty
     assert market.offer(*data[0], "a").accepted
 
 

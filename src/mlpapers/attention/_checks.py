@@ -51,6 +51,12 @@ def check_rows(name: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have shape {shape}; got {given}")
 
 
+def check_floating_dtype(name: str, value: Any) -> None:
+    """Raise ValueError unless `value` is None or a floating dtype."""
+    if value is not None and not (isinstance(value, torch.dtype) and value.is_floating_point):
+        raise ValueError(f"{name} must be a floating torch.dtype; got {value!r}")
+
+
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype to compute temperatures of such tensors in: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -14,10 +14,12 @@ from mlpapers.attention._families import Site, family_of
 from mlpapers.attention._hooks import SelectiveTemperatures
 from mlpapers.attention.conversion import (
     check_converted,
+    check_token_feature,
     convert_to_ssa,
     converted_sites,
     is_converted,
     named_ssa_parameters,
+    revert_ssa,
 )
 from mlpapers.attention.temperature import TemperatureModule
 from mlpapers.core._files import atomic_write
@@ -121,13 +123,13 @@ def save_ssa(model: Any, path: str | os.PathLike[str]) -> Path:
     """
     from safetensors.torch import save
 
+    target = _as_path(path)
     record = check_converted(model)
     settings = {name: record[name] for name in _SETTINGS}
     metadata = {"format": _FORMAT, "family": record["family"], "conversion": json.dumps(settings)}
     state = {name: value.cpu().contiguous() for name, value in ssa_state_dict(model).items()}
     if record["token"] == "feature":
         state["token_feature"] = model.base_model.ssa_token_feature.cpu()
-    target = Path(path)
     with atomic_write(target) as file:
         file.write(save(state, metadata=metadata))
     return target
@@ -147,11 +149,11 @@ def load_ssa(model: Any, path: str | os.PathLike[str]) -> None:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no such checkpoint, or of another family or shape.
+        If it is no such checkpoint, or of another family, kind or shape; nothing is changed then.
     """
     from safetensors import SafetensorError, safe_open
 
-    source = Path(path)
+    source = _as_path(path)
     if not source.is_file():
         raise FileNotFoundError(f"path names no file: {source}")
     try:
@@ -169,10 +171,34 @@ def load_ssa(model: Any, path: str | os.PathLike[str]) -> None:
         )
     settings = json.loads(metadata["conversion"])
     table = state.pop("token_feature", None)
-    converted = is_converted(model)
-    if not converted:
+    if not is_converted(model):
         convert_to_ssa(model, max_fraction=None, token_feature=table, **settings)
+        try:
+            load_ssa_state_dict(model, state)
+        except ValueError:
+            revert_ssa(model)
+            raise
+        return
+    record = check_converted(model)
+    # Parameters of other kinds may have the same names and shapes, and mean something else.
+    for name in ("token", "position"):
+        if settings[name] != record[name]:
+            raise ValueError(
+                f"path holds temperatures with {name}={settings[name]!r}; the model was converted with "
+                f"{record[name]!r}: revert_ssa(model) first"
+            )
+    if table is not None:
+        check_token_feature(model, table)
     load_ssa_state_dict(model, state)
+    if table is not None:
+        model.base_model.ssa_token_feature.copy_(table)
+
+
+def _as_path(path: Any) -> Path:
+    """Return a path; TypeError that says what stands where, as for swapped arguments."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be a path, the argument after the model; got {type(path).__name__}")
+    return Path(path)
 
 
 @torch.no_grad()

@@ -173,6 +173,8 @@ def convert_to_ssa(
     sites = attention_sites(model)
     if layers is not None:
         sites = [sites[index] for index in check_indices("layers", layers, len(sites))]
+        if not sites:
+            raise ValueError("layers must name at least one attention module; got none")
     options = {"token": token, "position": position, "alpha_init": alpha_init, "bias": bias}
     added = [(site, _temperatures(site, roles, options)) for site in sites]
     table = _check_feature(model, token, token_feature)
@@ -337,6 +339,12 @@ def _check_feature(model: Any, token: str, table: Any) -> torch.Tensor | None:
         )
     check_floating("token_feature", table, ndim=1)
     embedding = model.get_input_embeddings().weight
-    if table.shape[0] != embedding.shape[0]:
-        raise ValueError(f"token_feature must have shape ({embedding.shape[0]},); got {tuple(table.shape)}")
+    check_token_feature(model, table)
     return table.to(embedding.device)
+
+
+def check_token_feature(model: Any, table: torch.Tensor) -> None:
+    """Raise ValueError unless there is one number for each token of the model."""
+    size = model.get_input_embeddings().weight.shape[0]
+    if table.shape[0] != size:
+        raise ValueError(f"token_feature must have shape ({size},); got {tuple(table.shape)}")

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mlpapers.attention._checks import check_ids
+from mlpapers.attention._checks import check_floating_dtype, check_ids
 from mlpapers.attention.conversion import ssa_parameters
 from mlpapers.core._axes import new_axes
 from mlpapers.core.parallel import chunk_slices
@@ -157,9 +157,12 @@ def finetune(
     check_ids("token_ids", token_ids, ndim=1)
     if token_ids.shape[0] < seq_len:
         raise ValueError(f"token_ids must have at least seq_len={seq_len} tokens; got {token_ids.shape[0]}")
+    if eval_ids is not None:
+        _check_text("eval_ids", eval_ids)
+    check_floating_dtype("dtype", dtype)
+    rng = check_rng(random_state)
     if device is not None:
         model.to(device)
-    rng = check_rng(random_state)
     groups = _groups(model, trainable, lr, ssa_lr)
     chosen = [parameter for group in groups for parameter in group["params"]]
     place = chosen[0].device
@@ -236,13 +239,13 @@ def perplexity(
     -------
     perplexity : float
     """
-    check_ids("token_ids", token_ids, ndim=1)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module; got {type(model).__name__}")
+    _check_text("token_ids", token_ids)
     check_int("seq_len", seq_len, minimum=2)
     stride = seq_len if stride is None else check_int("stride", stride, minimum=1, maximum=seq_len)
     check_int("batch_size", batch_size, minimum=1)
     n = token_ids.shape[0]
-    if n < 2:
-        raise ValueError(f"token_ids must have at least 2 tokens; got {n}")
     place = next(model.parameters()).device
     windows = []
     for start in range(0, n - 1, stride):
@@ -266,6 +269,12 @@ def perplexity(
     finally:
         model.train(training)
     return math.exp(total / count)
+
+
+def _check_text(name: str, ids: Any) -> None:
+    check_ids(name, ids, ndim=1)
+    if ids.shape[0] < 2:
+        raise ValueError(f"{name} must have at least 2 tokens; got {ids.shape[0]}")
 
 
 def window_losses(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,13 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from mlpapers.attention._checks import check_at_least, check_floating, check_ids, check_tensor
+from mlpapers.attention._checks import (
+    check_at_least,
+    check_floating,
+    check_floating_dtype,
+    check_ids,
+    check_tensor,
+)
 from mlpapers.attention._masks import Visibility
 from mlpapers.attention._observe import observer
 from mlpapers.attention._rope import rotate, rotation
@@ -138,8 +144,7 @@ class SelectiveSelfAttention(nn.Module):
         self.window_n = check_choice("window_n", window_n, ("clip", "absolute"))
         self.dropout = check_real("dropout", dropout, low=0.0, high=1.0)
         self.backend = check_choice("backend", backend, BACKENDS)
-        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise ValueError(f"dtype must be a floating dtype; got {dtype}")
+        check_floating_dtype("dtype", dtype)
         roles = check_roles(temperatures)
         made: dict[str, Any] = {"bias": check_bool("bias", bias), "device": device, "dtype": dtype}
         self.q_proj = nn.Linear(embed_dim, self.num_heads * self.head_dim, **made)

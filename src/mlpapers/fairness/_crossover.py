@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
+from mlpapers.fairness._edges import MAX_EDGES, descend
+
 __all__ = ["Vertex", "crossover", "small_program"]
 
 Array = NDArray[np.float64]
@@ -23,6 +25,8 @@ _WRONG_SIGN = 1e-9
 _WHOLE = 1e-9
 # Infeasibility that counts as none, relative to weights that sum to 1.
 _FEASIBLE = 1e-9
+# What rounding may leave of gap and rows of a small program, relative to its values.
+_CERTIFIED = 1e-10
 
 
 class Vertex(NamedTuple):
@@ -65,6 +69,9 @@ def small_program(
     solution : SmallSolution
         With the multipliers of the rows, non-negative.
     """
+    quick = _by_descent(c, rows, b, C, penalty, np.zeros((0, len(c))) if sums_to_one is None else sums_to_one)
+    if quick is not None:
+        return quick
     n_rows, n_free = C.shape
     size = len(c)
     cost = np.concatenate([-c, np.zeros(n_free), np.full(n_rows, penalty)])
@@ -93,6 +100,32 @@ def small_program(
         np.maximum(-answer.ineqlin.marginals, 0.0),
         float(answer.x[size + n_free :].sum()),
     )
+
+
+def _by_descent(
+    c: Array, rows: Array, b: Array, C: Array, penalty: float, sums_to_one: Array
+) -> SmallSolution | None:
+    """Return the solution where there are few rows and its certificate holds, None otherwise."""
+    n_rows, n_sums = len(rows), len(sums_to_one)
+    if n_rows + n_sums > MAX_EDGES:
+        return None
+    A, right = np.vstack([rows, sums_to_one]), np.concatenate([b, np.ones(n_sums)])
+    free = np.vstack([C, np.zeros((n_sums, C.shape[1]))])
+    start = np.zeros(len(A))
+    corner = descend(A, c, np.ones(len(c)), right, free, start, n_equalities=n_sums, ceiling=penalty)
+    if corner is None:
+        return None
+    lam = corner.multipliers
+    primal = float(c @ corner.x) - penalty * float(corner.excess.sum())
+    dual = float(lam @ right) + float(np.maximum(c - lam @ A, 0.0).sum())
+    missed = A @ corner.x + free @ corner.free - corner.excess - right
+    missed[n_rows:] = np.abs(missed[n_rows:])
+    if not (
+        dual - primal <= _CERTIFIED * (1.0 + abs(primal))
+        and missed.max(initial=0.0) <= _CERTIFIED * (1.0 + float(np.abs(right).max(initial=0.0)))
+    ):
+        return None
+    return SmallSolution(corner.x, corner.free, lam[:n_rows], float(corner.excess.sum()))
 
 
 def crossover(

@@ -19,9 +19,10 @@ from mlpapers.fairness.constraints import (
     build_system,
     constraint_rows,
     mean_rates,
+    rate_functionals,
 )
 from mlpapers.fairness.groups import GroupEncoding
-from mlpapers.fairness.metrics import label_violation
+from mlpapers.fairness.metrics import worst_of
 from mlpapers.fairness.rule import paper_functional
 from mlpapers.fairness.solver import FairLPResult, solve_fair_lp
 
@@ -91,17 +92,15 @@ class FairRule:
         return [(label, terms[members].sum(axis=0)) for label, members in rows.items()]
 
 
-def find_rule(
-    posteriors: Posteriors, settings: RuleSettings, warm_start: pd.Series | None = None
-) -> FairRule:
+def find_rule(posteriors: Posteriors, settings: RuleSettings, neighbour: FairRule | None = None) -> FairRule:
     """Return the optimal fair rule on a sample.
 
     Parameters
     ----------
     posteriors : Posteriors
     settings : RuleSettings
-    warm_start : Series, optional
-        Multipliers of a neighbouring problem; used where their labels agree.
+    neighbour : FairRule, optional
+        The rule of a neighbouring problem; its multipliers are the start where its rows mean the same.
 
     Raises
     ------
@@ -116,7 +115,7 @@ def find_rule(
     if settings.multipliers is not None:
         found = _literal_rule(system, encoding, base_rates, settings, dropped)
     else:
-        found = _optimal_rule(system, posteriors, base_rates, settings, keep, dropped, warm_start)
+        found = _optimal_rule(system, posteriors, base_rates, settings, keep, dropped, neighbour)
     return _measured(found, posteriors, settings)
 
 
@@ -178,12 +177,15 @@ def _optimal_rule(
     settings: RuleSettings,
     keep: list[NDArray[np.bool_]],
     dropped: list[tuple[str, str]],
-    warm_start: pd.Series | None,
+    neighbour: FairRule | None,
 ) -> FairRule:
     joint, eta, _, weights, encoding = posteriors
-    index = pd.MultiIndex.from_frame(system.labels)
-    usable = warm_start is not None and warm_start.index.equals(index)
-    start = warm_start.to_numpy() if warm_start is not None and usable else None
+    before = None if neighbour is None or neighbour.system.meaning != system.meaning else neighbour.solution
+    start = None if before is None else before.multipliers
+    if neighbour is None or before is None:
+        index: pd.Index = pd.MultiIndex.from_frame(system.labels)
+    else:
+        index = neighbour.multipliers.index
     solution, system = _optimise(system, posteriors, settings, start)
     if settings.aware:
         rule: Rule = cell_mixture(
@@ -247,6 +249,18 @@ def _optimise(
     return solution, system
 
 
+def _labels_of(notion: str) -> list[int]:
+    """Return the labels whose samples a notion averages over."""
+    return {"equal_opportunity": [1], "predictive_equality": [0]}.get(notion, [0, 1])
+
+
+def _cell_sums(posteriors: Posteriors, amounts: Array | None) -> Array:
+    """Return the sums of amounts (of ones for None) by cell and label, as float64 (M, 2)."""
+    n_cells = posteriors.encoding.n_cells
+    pairs = 2 * posteriors.encoding.codes + posteriors.y
+    return np.bincount(pairs, weights=amounts, minlength=2 * n_cells).reshape(n_cells, 2).astype(np.float64)
+
+
 def _constrained_groups(
     posteriors: Posteriors, settings: RuleSettings, base_rates: Array
 ) -> tuple[list[NDArray[np.bool_]], list[tuple[str, str]]]:
@@ -254,17 +268,13 @@ def _constrained_groups(
     encoding, blocks = posteriors.encoding, settings.options.blocks
     if encoding.n_cells == 1:
         return [np.zeros(len(encoding.names), dtype=bool) for _ in blocks], []
-    counts = np.stack(
-        [np.bincount(encoding.codes[posteriors.y == label], minlength=encoding.n_cells) for label in (0, 1)],
-        axis=1,
-    )
-    events = encoding.membership.T.astype(np.float64) @ counts  # (J, 2)
+    events = encoding.membership.T @ _cell_sums(posteriors, None)  # (J, 2)
     mass = encoding.membership.T @ base_rates
     keep, dropped = [], []
     for block in blocks:
-        columns = {"equal_opportunity": [1], "predictive_equality": [0]}.get(block, [0, 1])
-        enough = events[:, columns].sum(axis=1) >= settings.min_group_count
-        usable = enough & (mass[:, columns].sum(axis=1) > 0)
+        labels = _labels_of(block)
+        enough = events[:, labels].sum(axis=1) >= settings.min_group_count
+        usable = enough & (mass[:, labels].sum(axis=1) > 0)
         keep.append(usable)
         dropped += [(block, encoding.names[j]) for j in np.flatnonzero(~usable)]
     least = settings.min_group_count
@@ -302,7 +312,7 @@ def _shadow_price(
 
 def _measured(found: FairRule, posteriors: Posteriors, settings: RuleSettings) -> FairRule:
     joint, eta, labels, weights, encoding = posteriors
-    y, cost, options = labels.astype(np.float64), settings.cost, settings.options
+    y, cost = labels.astype(np.float64), settings.cost
     f = found.rule.probabilities(joint, eta, encoding.codes)
     unconstrained = (eta > cost).astype(np.float64)
     return replace(
@@ -310,15 +320,32 @@ def _measured(found: FairRule, posteriors: Posteriors, settings: RuleSettings) -
         tie_mass=float(weights @ (np.abs(found.margin(joint, eta, cost)) <= _TIED)),
         accuracy=float(weights @ (y * f + (1.0 - y) * (1.0 - f))),
         price=float(weights @ ((2.0 * y - 1.0) * (unconstrained - f))),
-        violation=label_violation(
-            y,
-            f,
-            encoding,
-            blocks=options.blocks,
-            measure=options.measure,
-            reference=options.reference,
-            ratio_form=options.ratio_form,
-            weights=weights,
-            min_group_count=settings.min_group_count,
-        ),
+        violation=_violation(f, posteriors, settings),
     )
+
+
+def _violation(f: Array, posteriors: Posteriors, settings: RuleSettings) -> float:
+    """Return the mean difference, or 1 - the mean ratio, of f on the labels; nan if no group counts.
+
+    The rates are those of :func:`label_violation`, from sums by cell and label.
+    """
+    membership, options = posteriors.encoding.membership, settings.options
+    chosen, mass, counts = (
+        _cell_sums(posteriors, amounts) for amounts in (posteriors.weights * f, posteriors.weights, None)
+    )
+    worst = []
+    for block in options.blocks:
+        among = _labels_of(block)
+        if not mass[:, among].sum() > 0:
+            continue
+        with np.errstate(invalid="ignore", divide="ignore"):
+            R, k_g, r, k = rate_functionals(block, mass, membership)
+            rates = np.tensordot(R, chosen, axes=2) + k_g
+        enough = (membership.T @ counts)[:, among].sum(axis=1) >= settings.min_group_count
+        usable = enough & np.isfinite(rates)
+        if usable.any():
+            overall = float((r * chosen).sum()) + k
+            worst.append(
+                worst_of(rates[usable], overall, options.measure, options.reference, options.ratio_form)
+            )
+    return max(worst) if worst else float("nan")

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpapers.core.parallel import chunk_slices
 from mlpapers.fairness._crossover import small_program
+from mlpapers.fairness._rule_moments import rule_moments
 from mlpapers.fairness.constraints import ConstraintSystem
 
 __all__ = ["BlindMixture", "CellMixture", "LiteralRule", "Rule", "blind_mixture", "cell_mixture"]
@@ -17,7 +17,6 @@ __all__ = ["BlindMixture", "CellMixture", "LiteralRule", "Rule", "blind_mixture"
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 _PENALTY = 1e2
-_CHUNK = 32768
 _N_QUANTILES = 64
 _NEGLIGIBLE = 1e-9
 
@@ -132,7 +131,9 @@ def blind_mixture(
     """
     pool = _pool(multipliers)
     functionals = np.tensordot(pool, system.functionals, axes=1)
-    objective, moments = _evaluate(functionals, joint, eta - cost, weights)
+    objective, moments = rule_moments(
+        functionals.reshape(len(pool), -1), joint.reshape(len(joint), -1), eta - cost, weights
+    )
     flat = system.functionals.reshape(len(system.b), len(moments))
     rows = flat @ moments  # (Kc, R)
     if objective[0] >= optimum - _NEGLIGIBLE and _keeps_rows(rows[:, 0], system):
@@ -175,19 +176,6 @@ def _pool(multipliers: Array) -> Array:
                 moved[k] = max(moved[k] + sign * step, 0.0)
                 pool.append(moved)
     return np.array(pool).reshape(len(pool), len(multipliers))
-
-
-def _evaluate(functionals: Array, joint: Array, score: Array, weights: Array) -> tuple[Array, Array]:
-    """Return E_w[s f_r] (R,) and E_w[gamma f_r] (2M, R) of the rules f_r = 1{s > Q_r}."""
-    flat = joint.reshape(len(joint), -1)
-    W = functionals.reshape(len(functionals), -1).T
-    objective = np.zeros(len(functionals))
-    moments = np.zeros((flat.shape[1], len(functionals)))
-    for part in chunk_slices(len(score), _CHUNK):
-        says = (score[part, None] > flat[part] @ W).astype(np.float64)
-        objective += (weights[part] * score[part]) @ says
-        moments += (weights[part, None] * flat[part]).T @ says
-    return objective, moments
 
 
 def cell_mixture(

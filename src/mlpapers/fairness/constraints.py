@@ -84,8 +84,13 @@ class ConstraintSystem:
     functionals: Array  # (Kc, M, 2)
     b: Array  # (Kc,)
     C: Array  # (Kc, p)
-    labels: pd.DataFrame
+    meaning: tuple[tuple[str, Any, str], ...]  # block, group and side of each row
     options: ConstraintOptions
+
+    @property
+    def labels(self) -> pd.DataFrame:
+        """What the rows mean, as a table."""
+        return pd.DataFrame(list(self.meaning), columns=["block", "group", "side"])
 
     def rows(self, joint: Array) -> Array:
         """Return A (n, Kc) at the points whose posteriors are `joint` (n, M, 2)."""
@@ -200,11 +205,8 @@ def build_system(
     names = list(range(membership.shape[1])) if names is None else names
     keep = [np.ones(membership.shape[1], dtype=bool)] * len(options.blocks) if keep is None else keep
     functionals, b, C, sides = constraint_rows(base_rates, membership, options, keep)
-    labels = pd.DataFrame(
-        [(options.blocks[block], names[group], side) for block, group, side in sides],
-        columns=["block", "group", "side"],
-    )
-    return ConstraintSystem(functionals, b, C, labels, options)
+    meaning = tuple((options.blocks[block], names[group], side) for block, group, side in sides)
+    return ConstraintSystem(functionals, b, C, meaning, options)
 
 
 def constraint_rows(

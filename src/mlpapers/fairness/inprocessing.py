@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -206,7 +207,7 @@ class InProcessingFairClassifier(FinalStageClassifier):
                 options = settings.options._replace(tolerance=tolerance)
                 found = find_rule(posteriors, settings._replace(options=options))
                 trained.append(self._train(posteriors, found, train))
-                rows.append((tolerance, *self._judge(trained[-1].model, held_out)))
+                rows.append((tolerance, *self._judge(trained[-1].model, held_out, found.dropped)))
             self.candidates_ = pd.DataFrame(rows, columns=columns)
             kept = (self.candidates_["violation"] <= self.tolerance).to_numpy()
             self.feasible_ = bool(kept.any())
@@ -255,23 +256,29 @@ class InProcessingFairClassifier(FinalStageClassifier):
         )
         return Trained(model, scaled, found.multipliers)
 
-    def _judge(self, model: Any, sample: Sample) -> tuple[float, float]:
-        """Return accuracy and violation of hard decisions on held-out rows."""
+    def _judge(self, model: Any, sample: Sample, dropped: list[tuple[str, str]]) -> tuple[float, float]:
+        """Return accuracy and violation of hard decisions on held-out rows, by the groups constrained."""
         predicted = model.predict(self._final_inputs(sample.X, sample.encoding.codes)).astype(np.float64)
         y = sample.y.astype(np.float64)
         weights = check_weights(sample.weights, len(y))
-        options = self._check_shared()
-        violation = label_violation(
-            y,
-            predicted,
-            sample.encoding,
-            blocks=options.blocks,
-            measure=options.measure,
-            reference=options.reference,
-            ratio_form=options.ratio_form,
-            weights=weights,
-        )
-        return float(weights @ (predicted == y)), violation
+        options, encoding = self._check_shared(), sample.encoding
+        violations = []
+        for block in options.blocks:
+            kept = [(block, name) not in dropped for name in encoding.names]
+            found = label_violation(
+                y,
+                predicted,
+                replace(encoding, membership=encoding.membership[:, kept]),
+                blocks=(block,),
+                measure=options.measure,
+                reference=options.reference,
+                ratio_form=options.ratio_form,
+                weights=weights,
+            )
+            violations.append(found)
+        # nan of a notion none of whose groups is there; of all of them only where nothing counts.
+        worst = max((v for v in violations if not np.isnan(v)), default=float("nan"))
+        return float(weights @ (predicted == y)), worst
 
     def _inputs_of(self, X: Any, sensitive_features: Any) -> Any:
         check_is_fitted(self)

@@ -235,14 +235,14 @@ class BayesFairClassifier(RandomisedDecisions):
         self._salt = 0 if self.random_state is None else sample.random_states[0]
         self.estimator_, self._posteriors = draw_posteriors(self, sample)
         self.oof_joint_ = self._posteriors.joint
-        self._set_rule(find_rule(self._posteriors, settings))
+        self._set_rule(find_rule(self._posteriors, settings), settings)
         return self
 
     def _check_parameters(self) -> RuleSettings:
         return check_rule_parameters(self)
 
-    def _set_rule(self, found: FairRule) -> None:
-        self._found = found
+    def _set_rule(self, found: FairRule, settings: RuleSettings) -> None:
+        self._found, self._asked = found, settings
         self.groups_ = found.encoding
         self.multipliers_ = found.multipliers
         self.solution_ = found.solution
@@ -276,12 +276,15 @@ class BayesFairClassifier(RandomisedDecisions):
         if unknown:
             raise ValueError(f"resolve can change {', '.join(_RESOLVABLE)}; got {', '.join(unknown)}")
         before = {name: getattr(self, name) for name in changes}
-        self.set_params(**changes)
+        # Not set_params, which looks through the base models for parameters: that takes as long as solving.
+        self.__dict__.update(changes)
         try:
             settings = self._check_parameters()
-            self._set_rule(find_rule(self._posteriors, settings, self.multipliers_))
+            # Of several optimal rules the same one, where only the way to decide has changed.
+            if not _agree(settings, self._asked):
+                self._set_rule(find_rule(self._posteriors, settings, self._found), settings)
         except (TypeError, ValueError):
-            self.set_params(**before)
+            self.__dict__.update(before)
             raise
         return self
 
@@ -309,3 +312,8 @@ class BayesFairClassifier(RandomisedDecisions):
         """
         check_is_fitted(self)
         return certify_tightened(self, X, y, sensitive_features=sensitive_features, confidence=confidence)
+
+
+def _agree(settings: RuleSettings, others: RuleSettings) -> bool:
+    """Whether the same is asked of the rule; given multipliers are taken to differ."""
+    return settings.multipliers is None and others.multipliers is None and settings == others

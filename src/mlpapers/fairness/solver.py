@@ -16,6 +16,7 @@ from mlpapers.core.validation import check_choice, check_int, check_real
 from mlpapers.fairness._boundary import Program, approach
 from mlpapers.fairness._checks import check_weights
 from mlpapers.fairness._crossover import crossover
+from mlpapers.fairness._edges import MAX_EDGES, descend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ class FairLPResult(Result):
     n_fractional : int
         Entries of f strictly between 0 and 1.
     n_iter : int
-        Interior-point iterations plus rounds of the crossover.
+        Interior-point iterations plus rounds of the crossover, or pivots from a warm start.
     status : {"optimal", "infeasible", "stalled"}
     """
 
@@ -128,9 +129,10 @@ def solve_fair_lp(
         w; normalised to sum 1.
     method : {"auto", "ipm", "sifting", "highs"}, default="auto"
         "ipm" is the interior point and the crossover; from `warm_start` it looks at the samples near the
-        boundary first. "sifting" is the crossover alone, from `warm_start` or from 0. "auto" is "sifting" for
-        800 rows and more with at most 4 samples each, and "ipm" otherwise and where sifting stalls. "highs"
-        is a general solver on the full program, for reference.
+        boundary first. "sifting" is the crossover alone, from `warm_start` or from 0. "auto" descends along
+        the edges of the dual from `warm_start`, for up to 64 rows; else it is "sifting" for 800 rows and more
+        with at most 4 samples each, and "ipm" otherwise and wherever the others end short of the optimum.
+        "highs" is a general solver on the full program, for reference.
     tol : float, default=1e-9
         Duality gap per unit of weight.
     max_iter : int, default=100
@@ -200,6 +202,15 @@ def _solve_exactly(
     scale = (weights if all_heavy else weights[heavy]) * n
     c, bb, free = scale * score, b[keep] * n, C[keep]
 
+    if start is not None and method == "auto" and len(keep) <= MAX_EDGES:
+        corner = descend(np.ascontiguousarray(rows.T), score, scale, bb, free, start[keep])
+        if corner is not None:
+            lifted = _lifted(s, A, heavy, keep, corner.multipliers, corner.x)
+            result = _result(s, A, b, C, weights, *lifted, corner.free / n, corner.n_pivots, tol)
+            # Rounding may have led it astray; then the interior point starts from the same multipliers.
+            if result.status == "optimal":
+                return result
+
     sift = method == "sifting"
     if method == "auto":
         sift = len(keep) >= _MANY_ROWS and n <= _SAMPLES_PER_ROW * len(keep)
@@ -216,15 +227,25 @@ def _solve_exactly(
         )
         lam, interior, n_iter = point.multipliers, point.f, point.n_iter
     vertex = crossover(c, score, scale, rows, bb, free, lam, tol=tol, start=interior)
-    multipliers = np.zeros(len(b))
-    multipliers[keep] = vertex.multipliers
-    # Weightless samples follow the rule like any new point.
-    f = (s > A @ multipliers).astype(np.float64)
-    f[heavy] = vertex.f
-    result = _result(s, A, b, C, weights, multipliers, f, vertex.free / n, n_iter + vertex.n_rounds, tol)
+    lifted = _lifted(s, A, heavy, keep, vertex.multipliers, vertex.f)
+    result = _result(s, A, b, C, weights, *lifted, vertex.free / n, n_iter + vertex.n_rounds, tol)
     if sift and method == "auto" and result.status == "stalled":
         return _solve_exactly(s, A, b, C, weights, start, "ipm", tol, max_iter)
     return result
+
+
+def _lifted(
+    s: Array, A: Array, heavy: NDArray[np.bool_], keep: NDArray[np.int64], some: Array, f: Array
+) -> tuple[Array, Array]:
+    """Return multipliers of all rows and f of all samples from those that were solved with."""
+    multipliers = np.zeros(A.shape[1])
+    multipliers[keep] = some
+    if len(f) == len(s):
+        return multipliers, f
+    # Weightless samples follow the rule like any new point.
+    everyone = (s > A @ multipliers).astype(np.float64)
+    everyone[heavy] = f
+    return multipliers, everyone
 
 
 def _solve_highs(s: Array, A: Array, b: Array, C: Array, weights: Array, tol: float) -> FairLPResult:
@@ -291,10 +312,10 @@ def _result(
 
 def _distinct_rows(A: Array, b: Array, C: Array) -> NDArray[np.int64]:
     """Return the rows to solve with: of equal ones the tightest, and none that says nothing."""
-    marks = np.column_stack([np.cos(np.arange(len(A))) @ A, C])
+    marks = np.column_stack([np.sqrt(np.arange(1.0, len(A) + 1.0)) @ A, C])
     kept: dict[bytes, list[int]] = {}
     for k in range(len(b)):
-        if b[k] >= 0 and not C[k].any() and not A[:, k].any():
+        if b[k] >= 0 and not marks[k].any() and not A[:, k].any():
             continue
         alike = kept.setdefault(marks[k].tobytes(), [])
         for position, other in enumerate(alike):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-__all__ = ["PartialLabels", "read_labels", "read_rows", "validate_rows"]
+__all__ = ["PartialLabels", "missing_values", "read_labels", "read_rows", "validate_rows"]
 
 
 class PartialLabels(NamedTuple):
@@ -99,7 +99,7 @@ def read_rows(
     """
     missing = None
     if is_missing_mark(unlabeled) or (isinstance(unlabeled, str) and unlabeled == "auto"):
-        missing = _missing_values(y)
+        missing = missing_values(y)
         if missing is not None:
             # Validators refuse missing values in y; any label will do in their place.
             raw = np.array(y, dtype=object)
@@ -109,7 +109,7 @@ def read_rows(
     return X, read_labels(y, unlabeled, missing=missing, binary=binary)
 
 
-def _missing_values(y: Any) -> NDArray[np.bool_] | None:
+def missing_values(y: Any) -> NDArray[np.bool_] | None:
     """Return which entries of y (n,) are None, NaN or pandas' NA; None where no entry or every one is."""
     dtype = getattr(y, "dtype", None)
     if y is None or (isinstance(dtype, np.dtype) and dtype.kind in "biuUS"):

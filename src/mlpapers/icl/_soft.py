@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.pipeline import Pipeline
 
 __all__ = ["SOFT_WAYS", "SoftModel", "choose_way", "fit_hard", "fit_soft"]
 
@@ -98,7 +100,8 @@ def fit_soft(estimator: Any, X: Array, P: Array, classes: NDArray[Any], way: str
     """Fit a clone to label distributions P (n, C).
 
     "soft" hands them over; "regress" fits 2P - 1, one target for two classes else C; "weight" repeats
-    each row once per class with weight P_ic; "hard" takes the most probable class.
+    each row once per class with weight P_ic, for all steps of a pipeline that take weights; "hard" takes the
+    most probable class.
     """
     C = len(classes)
     if way == "soft":
@@ -109,7 +112,10 @@ def fit_soft(estimator: Any, X: Array, P: Array, classes: NDArray[Any], way: str
     if way == "hard":
         return SoftModel([_unfitted(estimator).fit(X, classes[P.argmax(axis=1)])], classes)
     rows, codes = np.nonzero(P > _NEGLIGIBLE)
-    model = _unfitted(estimator).fit(X[rows], classes[codes], sample_weight=P[rows, codes])
+    weights = dict.fromkeys(_weight_names(estimator), P[rows, codes])
+    # Names of steps are understood where no routing is asked for.
+    with config_context(enable_metadata_routing=False):
+        model = _unfitted(estimator).fit(X[rows], classes[codes], **weights)
     return SoftModel([model], classes)
 
 
@@ -128,7 +134,18 @@ def _unfitted(estimator: Any) -> Any:
 
 
 def _takes_weights(estimator: Any) -> bool:
-    return is_classifier(estimator) and _has_weights(getattr(estimator.fit, "__func__", estimator.fit))
+    last = estimator
+    while isinstance(last, Pipeline):
+        last = last.steps[-1][1]
+    return is_classifier(last) and bool(_weight_names(last))
+
+
+def _weight_names(estimator: Any) -> list[str]:
+    """Return how fit is told the weights: in a pipeline each step that takes some gets them."""
+    if isinstance(estimator, Pipeline):
+        return [f"{step}__{name}" for step, part in estimator.steps for name in _weight_names(part)]
+    fit = getattr(estimator, "fit", None)
+    return ["sample_weight"] if fit is not None and _has_weights(getattr(fit, "__func__", fit)) else []
 
 
 @functools.lru_cache(maxsize=64)

@@ -68,7 +68,7 @@ def tabicl_adapter(**options: Any) -> Any:
     Examples
     --------
     >>> from mlpapers.icl import LoopedClassifier, tabicl_adapter
-    >>> looped = LoopedClassifier(tabicl_adapter(random_state=0), n_loops=5)  # doctest: +SKIP
+    >>> looped = LoopedClassifier(tabicl_adapter(random_state=0), soft="hard")  # doctest: +SKIP
     """
     return _ready("tabicl", "TabICLClassifier", options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
@@ -39,8 +40,9 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
     soft : {"auto", "soft", "regress", "weight", "hard"}, default="auto"
         How soft labels reach the base: "soft" calls ``fit_soft(X, P, classes)``; "regress" fits a regressor
         to 2P - 1 (one for two classes, else one per class) and clips what it predicts; "weight" repeats each
-        row once per class with weight P_ic; "hard" takes the most probable class. "auto" is the first that
-        works.
+        row once per class with weight P_ic, which in a pipeline go to every step that takes weights (others
+        see a row as often as it has likely classes); "hard" takes the most probable class. "auto" is the
+        first that works, with a warning where that is "hard".
     selection : {"risk", "last", "cv"}, default="risk"
         The loop with the smallest risk (the first of equals), the last one, or "cv": the one with the
         smallest risk only if looping also predicts held-out labelled rows no worse than loop 0 does. With
@@ -152,6 +154,11 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
             With fewer than two classes among the labelled rows or a parameter out of range.
         TypeError
             Where the base has not what `soft` needs; the message names it.
+
+        Warns
+        -----
+        UserWarning
+            Where ``soft="auto"`` has nothing better than hard labels, and where -1 is taken for a class.
         """
         rng = self._check_parameters()
         X, labels = read_rows(self, X, y, self.unlabeled)
@@ -170,6 +177,13 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, self.soft_ = labels.classes, settings.way
         known, codes, unknown = X[labeled], labels.codes[labeled], X[~labeled]
         errors = np.full(2, np.nan)
+        if self.soft == "auto" and settings.way == "hard" and len(unknown) and settings.n_loops:
+            warnings.warn(
+                f"{type(base).__name__} takes neither soft labels nor weights: it is looped over hard "
+                "labels, which keep what it got wrong; pass soft='hard' where that is wanted",
+                UserWarning,
+                stacklevel=2,
+            )
         if len(unknown):
             trace = run_loops(base, known, codes, unknown, self.classes_, settings, rng)
             best = len(trace.models) - 1 if self.selection == "last" else trace.calmest

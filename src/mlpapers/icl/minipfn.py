@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpapers.core.parallel import chunk_slices
 from mlpapers.core.validation import check_int, check_probability_rows, check_rng
+from mlpapers.icl._labels import missing_values
 
 if TYPE_CHECKING:
     import torch
@@ -114,16 +116,34 @@ class MiniPFNClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            With fewer than two classes or a parameter out of range.
+            With fewer than two classes, a missing label, or a parameter out of range.
         FileNotFoundError
             Where `checkpoint` does not exist.
+
+        Warns
+        -----
+        UserWarning
+            Where -1 stands beside two classes: here it is a class like them.
         """
+        missing = missing_values(y)
+        if missing is not None:
+            raise ValueError(
+                f"y must hold a label in every row; row {int(np.argmax(missing))} has none (LoopedClassifier "
+                "takes unlabelled rows)"
+            )
         X, y = validate_data(self, X, y, dtype=np.float64, order="C")
         check_classification_targets(y)
         classes, codes = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(
                 f"y must have at least two classes; got {len(classes)} class: {classes.tolist()}"
+            )
+        if len(classes) > 2 and str(classes[0]) == "-1":
+            warnings.warn(
+                "y holds -1, which is a class here; it marks rows without label for LoopedClassifier and the "
+                "other semi-supervised classifiers",
+                UserWarning,
+                stacklevel=2,
             )
         return self._store(X, np.eye(len(classes))[codes], classes)
 

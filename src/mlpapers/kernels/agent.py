@@ -14,18 +14,17 @@ from mlpapers.kernels._session import Session
 from mlpapers.kernels.agents.conductor import WORKFLOWS, Workflow
 from mlpapers.kernels.agents.messages import from_json, to_json
 from mlpapers.kernels.dsl.base import DSLUnavailable, get_dsl, resolve
+from mlpapers.kernels.kernel import Kernel, check_kernel
 from mlpapers.kernels.llm.budget import Budget
 from mlpapers.kernels.llm.client import as_client
 from mlpapers.kernels.result import KernelResult
 from mlpapers.kernels.store import Store
-from mlpapers.kernels.task import Task
+from mlpapers.kernels.task import Task, check_task
 from mlpapers.kernels.verify.devices import check_devices
 from mlpapers.kernels.verify.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from mlpapers.kernels.kernel import Kernel
 
 STRATEGIES = ("auto", "rules", "llm", "both")
 SEARCHES = ("none", "autotune", "evolve", "ucb")
@@ -237,6 +236,7 @@ class KernelAgent(BaseEstimator):
         ValueError
             If there is no task, or the kernel has no sketch.
         """
+        check_kernel(kernel)
         task = task if task is not None else kernel.task
         if task is None:
             raise ValueError("task must be given for a kernel that carries none")
@@ -351,8 +351,7 @@ class KernelAgent(BaseEstimator):
 
     def _checked(self, task: Any) -> tuple[str, str]:
         """Check all parameters and return the language and the device."""
-        if not isinstance(task, Task):
-            raise TypeError(f"task must be a Task; got {type(task).__name__}")
+        check_task(task)
         check_choice("strategy", self.strategy, STRATEGIES)
         if self.strategy in ("llm", "both") and self.llm is None:
             raise ValueError(f"strategy={self.strategy!r} needs llm, a chat client; got llm=None")

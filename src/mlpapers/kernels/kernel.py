@@ -153,3 +153,12 @@ class Kernel:
         from mlpapers.kernels.dsl.cpp.inline import inline_source
 
         return inline_source(self.code)
+
+
+def check_kernel(kernel: Any) -> None:
+    """Raise TypeError unless `kernel` is a Kernel."""
+    if not isinstance(kernel, Kernel):
+        raise TypeError(
+            f"kernel must be a Kernel, such as the attribute of that name of a KernelResult; got "
+            f"{type(kernel).__name__}"
+        )

@@ -12,6 +12,7 @@ from mlpapers.kernels.dsl.base import BuildError, get_backend, get_dsl, resolve
 from mlpapers.kernels.kernel import Kernel
 from mlpapers.kernels.result import KernelResult
 from mlpapers.kernels.sketch import Sketch
+from mlpapers.kernels.task import check_task
 from mlpapers.kernels.verify._room import check_room
 from mlpapers.kernels.verify.examiner import Examiner
 from mlpapers.kernels.verify.report import CorrectnessReport
@@ -83,10 +84,13 @@ def migrate(
     >>> "__global__ void" in result.code
     True
     """
+    if not isinstance(kernel, Kernel | str):
+        raise TypeError(f"kernel must be a Kernel or the source of one; got {type(kernel).__name__}")
     given = kernel if isinstance(kernel, Kernel) else None
     task = task if task is not None else (given.task if given is not None else None)
     if task is None:
         raise ValueError("task must be given for a kernel that carries none")
+    check_task(task)
     language = get_dsl(to)
     if backend == "auto":
         there = [name for name in language.backends if language.available(name)[0]]

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     import torch
 
 
+def check_task(task: Any) -> None:
+    """Raise TypeError unless `task` is a Task."""
+    if not isinstance(task, Task):
+        raise TypeError(f"task must be a Task; got {type(task).__name__}")
+
+
 class TaskError(ValueError):
     """The task's source or module cannot be used; the message names what is missing or unsupported."""
 

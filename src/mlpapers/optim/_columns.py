@@ -9,7 +9,7 @@ import scipy.sparse
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["entries_of", "few", "product"]
+__all__ = ["add_to", "entries_of", "few", "product"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -23,16 +23,20 @@ _WORTH = 4
 def entries_of(A: Any, idx: Ints, k: Ints) -> Array:
     """Return A[idx, k] of a C-ordered array or of a CSR array with sorted indices.
 
+    Where `idx` is shorter, each of its rows has the same number of entries, one after another.
+
     Parameters
     ----------
     A : array or CSR array of shape (n, d)
-    idx, k : ndarray of shape (m,)
+    idx : ndarray of shape (m,) or shorter
+    k : ndarray of shape (m,)
 
     Returns
     -------
     entries : ndarray of shape (m,)
     """
     if scipy.sparse.issparse(A):
+        idx = idx if len(idx) == len(k) else np.repeat(idx, len(k) // len(idx))
         return _sparse_entries(A.indptr, A.indices, A.data, idx, k, A.shape[1])
     return _dense_entries(A, idx, k)
 
@@ -65,11 +69,37 @@ def product(columns: Any, k: Ints, weights: Array) -> Array:
     return out
 
 
+def add_to(out: Array, weight: float, columns: Any, k: int, factor: float) -> None:
+    """Add weight * (factor * column k) to `out`.
+
+    Parameters
+    ----------
+    out : ndarray of shape (n,)
+    weight : float
+    columns : array of shape (d, n) with a column of A in each row, or CSC array of shape (n, d)
+    k : int
+    factor : float
+    """
+    if scipy.sparse.issparse(columns):
+        part = slice(columns.indptr[k], columns.indptr[k + 1])
+        out[columns.indices[part]] += weight * (factor * columns.data[part])
+    else:
+        _add_column(out, weight, columns[k], factor)
+
+
+@njit(cache=True, nogil=True)
+def _add_column(out: Array, weight: float, column: Array, factor: float) -> None:
+    for i in range(len(out)):
+        out[i] += weight * (factor * column[i])
+
+
 @njit(cache=True, nogil=True)
 def _dense_entries(A: Array, idx: Ints, k: Ints) -> Array:
-    out = np.empty(len(idx))
-    for j in range(len(idx)):
-        out[j] = A[idx[j], k[j]]
+    out = np.empty(len(k))
+    each = len(k) // max(len(idx), 1)
+    for r in range(len(idx)):
+        for j in range(r * each, (r + 1) * each):
+            out[j] = A[idx[r], k[j]]
     return out
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 __all__ = ["Block", "CoordinateBlock", "Directions", "FrameBlock", "VectorBlock"]
@@ -56,9 +57,15 @@ class CoordinateBlock:
 
     def add(self, v: Array, weights: Array) -> None:
         if 4 * len(self.k) < len(v):
-            np.add.at(v, self.k, weights)
+            _add_each(v, self.k, weights)
         else:
             v += np.bincount(self.k, weights, minlength=len(v))
+
+
+@njit(cache=True)
+def _add_each(v: Array, k: Ints, weights: Array) -> None:
+    for j in range(len(k)):
+        v[k[j]] += weights[j]
 
 
 class VectorBlock:
@@ -217,15 +224,20 @@ class Directions:
             wanted = min(size, m)
             if held < wanted and whole:
                 count = min(-(-(wanted - held) // self.span), whole)
-                rows = np.broadcast_to(np.arange(self.span), (count, self.span))
-                left.append(self.rng.permuted(rows, axis=1).ravel())
+                left.append(self._permutations(count))
                 whole, held = whole - count, held + count * self.span
             if held < wanted:
                 left.append(self.rng.choice(self.span, size=rest, replace=False))
                 held += rest
-            k = np.concatenate(left)
+            k = np.concatenate(left) if len(left) > 1 else left[0]
             left, held, m = [k[wanted:]], held - wanted, m - wanted
             yield self.block(k[:wanted])
+
+    def _permutations(self, count: int) -> Ints:
+        if count == 1:
+            return self.rng.permutation(self.span)
+        rows = np.broadcast_to(np.arange(self.span), (count, self.span))
+        return self.rng.permuted(rows, axis=1).ravel()
 
     def refresh(self, l: int) -> Block:
         """Return the next `l` directions of the sweep, all different."""

@@ -12,7 +12,7 @@ from mlpapers.optim._directions import Block
 from mlpapers.optim._estimators import Estimator
 from mlpapers.optim._increment import Increment
 from mlpapers.optim._ledger import ErrorLedger
-from mlpapers.optim._oracle import Probe
+from mlpapers.optim._oracle import Probe, all_finite
 from mlpapers.optim._run import Run
 
 __all__ = ["AdaptiveDVR", "FixedDVR"]
@@ -23,6 +23,7 @@ Ints = NDArray[np.int64]
 # Below this share of the largest curvature seen, an estimate is noise or negative curvature.
 _LEAST_CURVATURE = 0.05
 _LEAST_DISTANCE = 0.05
+_TINY = float(np.finfo(float).tiny)
 
 
 def refresh_memory(
@@ -182,10 +183,10 @@ class AdaptiveDVR(Estimator):
         # Before anything is known of the curvature, the gap at the starting point bounds it.
         Cf = self.Cf if not math.isnan(self.Cf) else max(run.first_gap, 0.0)
         Cf = max(Cf, _LEAST_CURVATURE * self.Cf_top)
-        distance = max(run.distance, _LEAST_DISTANCE * run.D, np.finfo(float).tiny)
+        distance = max(run.distance, _LEAST_DISTANCE * run.D, _TINY)
         c, kappa = s.option("c", 0.7), s.option("kappa", 2.0)
         accuracy = run.directions.span * (c * self.gamma() * Cf / (kappa * distance)) ** 2
-        return max(accuracy, 2e-6 * self.sigma2 / run.n, np.finfo(float).tiny)
+        return max(accuracy, 2e-6 * self.sigma2 / run.n, _TINY)
 
     def _next(self) -> None:
         run, s, span = self.run, self.run.settings, self.run.directions.span
@@ -277,16 +278,17 @@ class AdaptiveDVR(Estimator):
         if run.dx is None or self.x_old is None or not run.gamma > 0.0:
             return
         ends = [run.probe(run.x), run.probe(self.x_old)]
-        if sum(end.unknown(rows) for end in ends) + len(rows) > run.oracle.remaining:
+        remaining = run.oracle.remaining
+        if 3 * len(rows) > remaining and sum(end.unknown(rows) for end in ends) + len(rows) > remaining:
             run.shrunk = True
             return
-        halves = [(0.5, end.point) for end in ends]
-        middle = run.oracle.at(0.5 * (run.x + self.x_old), halves).base(rows)
+        middle = ends[0].middle(ends[1], rows)
         bend = ends[0].base(rows) + ends[1].base(rows) - 2.0 * middle
-        bend = bend[np.isfinite(bend)]
+        if not all_finite(bend):
+            bend = bend[np.isfinite(bend)]
         if not bend.size:
             return
-        curvature = 4.0 * float(np.abs(bend).mean()) / run.gamma**2
+        curvature = 4.0 * (float(np.abs(bend).sum()) / len(bend)) / run.gamma**2
         self.Cf = self._mix(self.Cf, curvature, 0.1)
         self.Cf_top = max(self.Cf_top, curvature)
 

@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mlpapers.optim._directions import Block, CoordinateBlock, FrameBlock
-from mlpapers.optim._oracle import distinct
+from mlpapers.optim._oracle import all_finite, distinct
 from mlpapers.optim._run import Run
 
 __all__ = ["Increment"]
@@ -66,9 +66,7 @@ class Increment:
         together = max(1, (_PAIRS if self._is_coordinate else min(_PAIRS, _NUMBERS // run.d)) // g)
         for block in run.directions.stream(m * g, together * g):
             drawn = run.draw_functions(len(block) // g)
-            idx = np.repeat(drawn, g)
-            new = probe.differences(idx, block)
-            change = new - old.differences(idx, block, probe.mu)
+            new, change = probe.changes(old, drawn, block)
             rows = distinct(drawn, run.n)
             self.rows = rows if not self.rows.size else np.union1d(self.rows, rows)
             self._take(block, new, change)
@@ -82,22 +80,22 @@ class Increment:
         return not self._is_random and self._run.directions.frame is None
 
     def _take(self, block: Block, new: Array, change: Array) -> None:
-        good = np.isfinite(change)
-        if not good.all():
+        if not all_finite(change):
+            good = np.isfinite(change)
             new, change, block = new[good], change[good], block.take(good)
         self.size += len(change)
         if isinstance(block, CoordinateBlock | FrameBlock):
-            off = new if self._v is None else new - block.dots(self._v)
-            self._reference[block.k] = new - off
-            square, around = _tally(block.k, off, change, self._counts, self._sums, self._changes)
+            known = np.zeros(0) if self._v is None else block.dots(self._v)
+            totals = (self._counts, self._sums, self._changes, self._reference)
+            square, around, total = _tally(block.k, new, known, change, *totals)
         else:
-            off, square, around = new, float(change @ change), float(new @ new)
+            square, around, total = float(change @ change), float(new @ new), float(new.sum())
             block.add(self._here, new)
         if not self._is_coordinate:
             block.add(self._change, change)
         self._square += square
         self._off += around
-        self._sum += float(off.sum())
+        self._sum += total
 
     @cached_property
     def spread(self) -> float:
@@ -147,14 +145,27 @@ class Increment:
 
 @njit(cache=True)
 def _tally(
-    k: Ints, off: Array, change: Array, counts: Array, sums: Array, changes: Array
-) -> tuple[float, float]:
-    """Add the pairs to the sums of their directions; return the sums of squares of `change` and `off`."""
-    square, around = 0.0, 0.0
+    k: Ints,
+    new: Array,
+    known: Array,
+    change: Array,
+    counts: Array,
+    sums: Array,
+    changes: Array,
+    reference: Array,
+) -> tuple[float, float, float]:
+    """Add the pairs to the sums of their directions, those of `new` as what they exceed `known` by.
+
+    Return the sums of squares of `change` and of that excess, and the sum of the excess.
+    """
+    square, around, total = 0.0, 0.0, 0.0
     for j in range(len(k)):
+        off = new[j] - known[j] if len(known) else new[j]
+        reference[k[j]] = new[j] - off
         counts[k[j]] += 1.0
-        sums[k[j]] += off[j]
+        sums[k[j]] += off
         changes[k[j]] += change[j]
         square += change[j] * change[j]
-        around += off[j] * off[j]
-    return square, around
+        around += off * off
+        total += off
+    return square, around, total

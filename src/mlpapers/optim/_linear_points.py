@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpapers.optim._columns import entries_of, few, product
+from mlpapers.optim._columns import add_to, entries_of, few, product
 from mlpapers.optim._directions import Block, CoordinateBlock, VectorBlock
-from mlpapers.optim._logistic import column_moments, pair_differences, sparse_moments
-from mlpapers.optim._points import Point
+from mlpapers.optim._logistic import (
+    column_moments,
+    midway,
+    pair_changes,
+    pair_differences,
+    replace_margins,
+    sparse_moments,
+)
+from mlpapers.optim._points import Known, Point, all_rows
 
 if TYPE_CHECKING:
     from mlpapers.optim._lean import ScaledPoint
@@ -57,9 +65,20 @@ class LinearPoint(Point):
 
     def _make(self) -> Array:
         if self.parts:
-            return self._mixture(slice(None))
+            return self._whole_mixture()
         k = few(self.x)
         return np.asarray(self.fun.A @ self.x) if k is None else product(self.fun.columns, k, self.x[k])
+
+    def _whole_mixture(self) -> Array:
+        (weight, part), *others = self.parts
+        margins = weight * part.margins
+        for weight, part in others:
+            if part._all_margins is None and part.vertex is not None:
+                k = part.vertex
+                add_to(margins, weight, self.fun.columns, k, float(part.x[k]))
+            else:
+                margins += weight * part.margins
+        return margins
 
     def _mixture(self, idx: Any) -> Array:
         (weight, part), *others = self.parts
@@ -75,16 +94,34 @@ class LinearPoint(Point):
         return self.margins[idx]
 
     def follow(self, parts: Sequence[tuple[float, Point]]) -> None:
-        used = [(weight, part) for weight, part in parts if weight != 0.0 and isinstance(part, LinearPoint)]
-        mixed = 1 + max(part.mixed for _, part in used)
-        if mixed <= _MIXED and all(part._is_known() for _, part in used):
-            # Their margins are made now: points that wait for each other would be kept alive in a chain.
-            for _, part in used:
+        used: list[tuple[float, LinearPoint]] = []
+        mixed = 1
+        for weight, part in parts:
+            if weight != 0.0 and isinstance(part, LinearPoint):
+                if part.mixed >= _MIXED or not part._is_known():
+                    return
+                used.append((weight, part))
+                mixed = max(mixed, 1 + part.mixed)
+        # Their margins are made now: points that wait for each other would be kept alive in a chain.
+        for _, part in used:
+            if part.parts:
                 _ = part.margins
-            self.parts, self.mixed = used, mixed
+        self.parts, self.mixed = used, mixed
+
+    @cached_property
+    def vertex(self) -> int | None:
+        """The only coordinate that is not 0, where there is just one."""
+        k = self.x.nonzero()[0]
+        return int(k[0]) if len(k) == 1 else None
+
+    @property
+    def is_compiled(self) -> bool:
+        return self.fun.loss.compiled
 
     def _is_known(self) -> bool:
-        return self._all_margins is not None or bool(self.parts) or few(self.x) is not None
+        if self._all_margins is not None or self.parts:
+            return True
+        return self.vertex is not None or few(self.x) is not None
 
     def state(self) -> dict[str, Any]:
         return {"margins": self.margins if self.parts else self._all_margins, "mixed": self.mixed}
@@ -93,6 +130,25 @@ class LinearPoint(Point):
         margins = state["margins"]
         self._all_margins = None if margins is None else np.asarray(margins, dtype=np.float64)
         self.mixed = int(state["mixed"])
+
+    def complete(self, values: Array, known: NDArray[np.bool_]) -> None:
+        if self.is_compiled:
+            # All at once: to leave the known ones out would take longer.
+            replace_margins(self.margins, self.fun.y, values)
+        else:
+            super().complete(values, known)
+
+    def changes(
+        self, old: Point, idx: Ints, block: CoordinateBlock, step: float, here: Known, there: Known
+    ) -> tuple[Array, Array, int, int]:
+        assert isinstance(old, LinearPoint)
+        slopes = entries_of(self.fun.A, idx, block.k)
+        return pair_changes(self.margins, old.margins, self.fun.y, idx, slopes, step, *here, *there)
+
+    def middle(self, old: Point, idx: Ints) -> Array:
+        if self.is_compiled and isinstance(old, LinearPoint):
+            return midway(self.margins, old.margins, self.fun.y, idx)
+        return super().middle(old, idx)
 
     def base(self, idx: Ints) -> Array:
         if len(idx) == self.fun.n_functions:
@@ -125,7 +181,7 @@ class LinearPoint(Point):
     ) -> tuple[Array, Array]:
         fun = self.fun
         n, d = fun.A.shape
-        if len(rows) == n and (rows == np.arange(n)).all():
+        if rows is all_rows(n) or (len(rows) == n and (rows == all_rows(n)).all()):
             flat = fun.columns.reshape(-1)
             return column_moments(flat, 1, n, block.k, rows[:0], self.margins, fun.y, base, step)
         m, y = self.margins[rows], fun.y[rows]

@@ -17,10 +17,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["column_moments", "logistic", "pair_differences", "sparse_moments"]
+__all__ = [
+    "column_moments",
+    "logistic",
+    "midway",
+    "pair_changes",
+    "pair_differences",
+    "replace_margins",
+    "sparse_moments",
+]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 _P0, _P1, _P2, _P3, _P4 = (
     0.5000000000000001,
@@ -119,6 +128,19 @@ def logistic(m: Array, y: Array) -> Array:
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FUSED)
+def replace_margins(m: Array, y: Array, out: Array) -> None:
+    """Put phi(m y) in `out`.
+
+    Parameters
+    ----------
+    m, y, out : ndarray of shape (n,)
+    """
+    for i in range(len(out)):
+        out[i] = m[i] * y[i]
+    _replace(out)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FUSED)
 def pair_differences(margins: Array, y: Array, idx: Ints, a: Array, step: float, base: Array) -> Array:
     """Return phi((m_i + step a_j) y_i) - base_j for the pairs j of a function i = idx_j and a slope a_j.
 
@@ -141,6 +163,93 @@ def pair_differences(margins: Array, y: Array, idx: Ints, a: Array, step: float,
     _replace(out)
     for j in range(len(idx)):
         out[j] -= base[j]
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FUSED)
+def pair_changes(
+    margins: Array,
+    margins_old: Array,
+    y: Array,
+    idx: Ints,
+    a: Array,
+    step: float,
+    values: Array,
+    known: Bools,
+    values_old: Array,
+    known_old: Bools,
+) -> tuple[Array, Array, int, int]:
+    """Return (phi((m_i + step a_j) y_i) - phi(m_i y_i)) / step, and how much it exceeds that at old margins.
+
+    Parameters
+    ----------
+    margins, margins_old, y : ndarray of shape (n,)
+    idx : ndarray of shape (r,)
+        Functions; each has len(a) / r slopes, one after another.
+    a : ndarray of shape (m,)
+    step : float
+    values, values_old : ndarray of shape (n,)
+        phi(m_i y_i) where known; those that are needed are filled in.
+    known, known_old : ndarray of bool of shape (n,)
+
+    Returns
+    -------
+    differences, changes : ndarray of shape (m,)
+    asked, asked_old : int
+        Values filled in.
+    """
+    new, change = np.empty(len(a)), np.empty(len(a))
+    each = len(a) // max(len(idx), 1)
+    asked = _fill(margins, y, idx, values, known)
+    asked_old = _fill(margins_old, y, idx, values_old, known_old)
+    for r in range(len(idx)):
+        i = idx[r]
+        for j in range(r * each, (r + 1) * each):
+            new[j] = (margins[i] + step * a[j]) * y[i]
+            change[j] = (margins_old[i] + step * a[j]) * y[i]
+    _replace(new)
+    _replace(change)
+    for r in range(len(idx)):
+        for j in range(r * each, (r + 1) * each):
+            here = (new[j] - values[idx[r]]) / step
+            change[j] = here - (change[j] - values_old[idx[r]]) / step
+            new[j] = here
+    return new, change, asked, asked_old
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FUSED)
+def _fill(m: Array, y: Array, idx: Ints, values: Array, known: Bools) -> int:
+    wanted, out = np.empty(len(idx), np.int64), np.empty(len(idx))
+    count = 0
+    for i in idx:
+        if not known[i]:
+            known[i] = True
+            wanted[count], out[count] = i, m[i] * y[i]
+            count += 1
+    _replace(out[:count])
+    for j in range(count):
+        values[wanted[j]] = out[j]
+    return count
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FUSED)
+def midway(m: Array, m_old: Array, y: Array, idx: Ints) -> Array:
+    """Return phi((m_i + m_old_i) y_i / 2).
+
+    Parameters
+    ----------
+    m, m_old, y : ndarray of shape (n,)
+    idx : ndarray of shape (r,)
+
+    Returns
+    -------
+    values : ndarray of shape (r,)
+    """
+    out = np.empty(len(idx))
+    for j in range(len(idx)):
+        i = idx[j]
+        out[j] = (0.5 * m[i] + 0.5 * m_old[i]) * y[i]
+    _replace(out)
     return out
 
 

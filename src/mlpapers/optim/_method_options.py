@@ -7,7 +7,7 @@ from typing import Any
 
 from mlpapers.core.validation import join_names
 
-__all__ = ["check_read"]
+__all__ = ["check_read", "reads"]
 
 # Arguments that some methods pass over, with what stands for "not given".
 _DEFAULTS: dict[str, Any] = {
@@ -26,9 +26,9 @@ _DEFAULTS: dict[str, Any] = {
     "init": "sample",
     "directions_per_sample": "auto",
 }
-# Which kinds of `step` a method has is checked with that argument.
+# Which kinds of `step` the others have is checked with that argument.
 _READ: dict[str, frozenset[str]] = {
-    "auto": frozenset({"step", "m0", "init", "directions_per_sample"}),
+    "auto": frozenset({"m0", "init", "directions_per_sample"}),
     "dvr": frozenset(_DEFAULTS),
     "fd": frozenset({"step", "step_offset"}),
     "zscg": frozenset({"step", "step_offset", "batch_size"}),
@@ -50,6 +50,11 @@ _OWNERS: dict[str, frozenset[str]] = {
     "nonconvex": frozenset({"zscg"}),
     "lr": frozenset({"fcgs", "zo_svrg"}),
 }
+
+
+def reads(method: Any, name: str) -> bool:
+    """Whether a method (an unknown one is left to other checks) looks at the argument `name`."""
+    return name in _READ.get(method, _DEFAULTS)
 
 
 def check_read(given: Mapping[str, Any]) -> None:

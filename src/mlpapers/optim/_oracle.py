@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mlpapers.core.parallel import chunk_slices
-from mlpapers.optim._directions import Block
-from mlpapers.optim._points import Point
+from mlpapers.optim._directions import Block, CoordinateBlock
+from mlpapers.optim._points import Known, Point, all_rows
 from mlpapers.optim.finite_sum import FiniteSum
 
-__all__ = ["BudgetExhaustedError", "Oracle", "Probe", "distinct", "unseen"]
+__all__ = ["BudgetExhaustedError", "Oracle", "Probe", "all_finite", "distinct", "unseen"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,10 +32,21 @@ _DENSE = 300
 def distinct(idx: Ints, n: int) -> Ints:
     """Return the different entries of `idx`, all below `n`, in increasing order."""
     if _DENSE * len(idx) < n:
-        return np.unique(idx)
+        return _sorted_once(idx)
     seen = np.zeros(n, dtype=bool)
     seen[idx] = True
     return np.flatnonzero(seen)
+
+
+@njit(cache=True)
+def _sorted_once(idx: Ints) -> Ints:
+    ordered = np.sort(idx)
+    count = min(len(ordered), 1)
+    for i in ordered:
+        if i != ordered[count - 1]:
+            ordered[count] = i
+            count += 1
+    return ordered[:count]
 
 
 def unseen(idx: Ints, known: NDArray[np.bool_]) -> Ints:
@@ -56,6 +68,21 @@ def _unseen(idx: Ints, known: NDArray[np.bool_]) -> tuple[Ints, bool]:
     for i in new[:count]:
         known[i] = False
     return new[:count], ordered
+
+
+@lru_cache(maxsize=8)
+def _relative_radius(dtype: np.dtype[Any] | None, central: bool) -> float:
+    eps = float(np.finfo(dtype or np.float64).eps)
+    return eps ** (1.0 / 3.0) if central else math.sqrt(eps)
+
+
+@njit(cache=True)
+def all_finite(values: Array) -> bool:
+    """Tell whether no entry of a one-dimensional array is infinite or NaN."""
+    finite = True
+    for value in values:
+        finite = finite and bool(np.isfinite(value))
+    return finite
 
 
 class BudgetExhaustedError(Exception):
@@ -146,7 +173,9 @@ class Oracle:
         if self.fun.dtype is None:
             # The precision of the objective is known from its first value only.
             probe.base(np.zeros(1, dtype=np.int64))
-        return self.radius_of(float(np.abs(x).max())) if self.contraction is None else self._inner_radius()
+        if self.contraction is not None:
+            return self._inner_radius()
+        return self.radius_of(float(np.maximum.reduce(np.abs(x))))
 
     def _inner_radius(self) -> float:
         """Return mu that keeps all points inside: one for all, since an old point is asked with a new mu."""
@@ -165,8 +194,7 @@ class Oracle:
         """Return mu at a point whose largest absolute coordinate is `size`."""
         if not isinstance(self.mu, str):
             return float(self.mu)
-        eps = float(np.finfo(self.fun.dtype or np.float64).eps)
-        return (eps ** (1.0 / 3.0) if self.central else math.sqrt(eps)) * max(1.0, size)
+        return _relative_radius(self.fun.dtype, self.central) * max(1.0, size)
 
 
 class Probe:
@@ -189,24 +217,55 @@ class Probe:
 
     def base(self, idx: Ints) -> Array:
         """Return f_i here; values that are known cost nothing."""
-        if self.n_known == self.oracle.n:
-            return self.values[idx]
-        if self.known is None:
-            self.known, self.values = np.zeros(self.oracle.n, dtype=bool), np.zeros(self.oracle.n)
-        wanted = unseen(idx, self.known)
+        n = self.oracle.n
+        everything = idx is all_rows(n)
+        if self.n_known < n and everything:
+            self._complete()
+        if self.n_known == n:
+            return self.values if everything else self.values[idx]
+        _, known = self._held()
+        wanted = unseen(idx, known)
         if wanted.size:
             self.oracle.charge(len(wanted))
             values = self.point.base(wanted)
             self._check(values, wanted)
             self.values[wanted] = values
-            self.known[wanted] = True
+            known[wanted] = True
             self.n_known += len(wanted)
         return self.values[idx]
+
+    def _held(self) -> Known:
+        if self.known is None:
+            self.known, self.values = np.zeros(self.oracle.n, dtype=bool), np.zeros(self.oracle.n)
+        return self.values, self.known
+
+    def _complete(self) -> None:
+        """Ask all that is not known here."""
+        n = self.oracle.n
+        self.oracle.charge(n - self.n_known)
+        values, known = self._held()
+        self.point.complete(values, known)
+        self._check(values, all_rows(n))
+        known[:] = True
+        self.n_known = n
+
+    def middle(self, old: Probe, idx: Ints) -> Array:
+        """Return f_i of different functions halfway to the point of `old`; nothing is remembered."""
+        oracle = self.oracle
+        oracle.charge(len(idx))
+        if oracle.contraction is None:
+            values = self.point.middle(old.point, idx)
+        else:
+            values = oracle.at(0.5 * (self.x + old.x)).point.base(idx)
+        self._check(values, idx)
+        return values
 
     def unknown(self, idx: Ints) -> int:
         """Return how many of the functions have no known value here."""
         if self.n_known == self.oracle.n:
             return 0
+        if idx is all_rows(self.oracle.n):
+            return len(idx) - self.n_known
         if self.known is None:
             return len(distinct(idx, self.oracle.n))
         return len(unseen(idx, self.known))
@@ -226,6 +285,28 @@ class Probe:
             self.oracle.n_good += int(np.isfinite(out).sum())
         return out
 
+    def changes(self, old: Probe, drawn: Ints, block: Block) -> tuple[Array, Array]:
+        """Return D_i(x; u) of pairs, and how much it exceeds that at the point of `old`, each of shape (m,).
+
+        The directions of the block belong to the functions `drawn`, to each the same number one after
+        another. Bad pairs that are to be skipped are NaN.
+        """
+        oracle, g = self.oracle, len(block) // len(drawn)
+        fused = self.point.is_compiled and isinstance(block, CoordinateBlock) and not oracle.central
+        if not fused or oracle.on_nan == "skip" or 2 * (len(block) + len(drawn)) > oracle.remaining:
+            idx = np.repeat(drawn, g)
+            new = self.differences(idx, block)
+            return new, new - old.differences(idx, block, self.mu)
+        held = (self._held(), old._held())
+        new, change, asked, asked_old = self.point.changes(old.point, drawn, block, self.mu, *held)  # type: ignore[arg-type]
+        self.n_known, old.n_known = self.n_known + asked, old.n_known + asked_old
+        oracle.charge(2 * len(block) + asked + asked_old)
+        if not all_finite(change):
+            idx = np.repeat(drawn, g)
+            self._check(new, idx)
+            self._check(change, idx)
+        return new, change
+
     def means(self, block: Block, rows: Ints, mu: float | None = None) -> tuple[Array, Array]:
         """Return mean and mean square over the functions `rows` of D_i(x; u_j), each of shape (l,)."""
         oracle, m = self.oracle, len(rows)
@@ -236,7 +317,7 @@ class Probe:
         if oracle.on_nan == "skip":
             return self._means_of_good(block, rows, base, mu, scale)
         mean, square = self.point.moments(block, rows, mu, base)
-        if not np.isfinite(mean).all():
+        if not all_finite(mean):
             j = int(np.flatnonzero(~np.isfinite(mean))[0])
             bad = self.point.table(block.take(slice(j, j + 1)), rows, mu, base)[0]
             self._check(bad, rows)
@@ -257,10 +338,9 @@ class Probe:
         return mean, square
 
     def _check(self, values: Array, idx: Ints) -> None:
-        good = np.isfinite(values)
-        if good.all():
+        if all_finite(values):
             return
-        bad = ~good
+        bad = ~np.isfinite(values)
         if self.oracle.on_nan == "raise":
             j = int(np.flatnonzero(bad)[0])
             raise FloatingPointError(

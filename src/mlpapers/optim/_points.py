@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpapers.core.parallel import chunk_slices, parallel_map
-from mlpapers.optim._directions import Block
+from mlpapers.optim._directions import Block, CoordinateBlock
 
 if TYPE_CHECKING:
     from mlpapers.optim.finite_sum import FiniteSum
 
-__all__ = ["Point"]
+__all__ = ["Known", "Point", "all_rows"]
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
+# Values f_i(x), and which of them are known.
+Known = tuple[Array, NDArray[np.bool_]]
 
 
 # From so many functions on, their values at one point are a batch of their own.
 _MANY = 1024
+
+
+@lru_cache(maxsize=4)
+def all_rows(n: int) -> Ints:
+    """Return 0, 1, ..., n - 1, which must not be changed: one array, so that it is known by identity."""
+    rows = np.arange(n)
+    rows.flags.writeable = False
+    return rows
 
 
 class Point:
@@ -39,6 +50,27 @@ class Point:
 
     def __init__(self, fun: FiniteSum, x: Array, chunk_size: int, n_jobs: int | None = None) -> None:
         self.fun, self.x, self.chunk_size, self.n_jobs = fun, x, chunk_size, n_jobs
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether :meth:`changes` answers for coordinates."""
+        return False
+
+    def changes(
+        self, old: Point, idx: Ints, block: CoordinateBlock, step: float, here: Known, there: Known
+    ) -> tuple[Array, Array, int, int]:
+        """Return forward differences here, per `step`, and how much they exceed those at the point `old`.
+
+        Each of the functions `idx` has as many coordinates of the block as each other, one after another.
+        What is not known of their values is filled in; how many these were here and there comes last.
+        """
+        raise NotImplementedError
+
+    def middle(self, old: Point, idx: Ints) -> Array:
+        """Return f_i halfway to the point `old`."""
+        point = self.fun._point(0.5 * (self.x + old.x), self.chunk_size, self.n_jobs)
+        point.follow([(0.5, self), (0.5, old)])
+        return point.base(idx)
 
     def follow(self, parts: Sequence[tuple[float, Point]]) -> None:
         """Take over what is known at the points of which this one is the mixture: (weight, point)."""
@@ -59,6 +91,11 @@ class Point:
             return values(np.broadcast_to(x, (len(some), len(x))), some)
 
         return self._gather(part, len(idx))
+
+    def complete(self, values: Array, known: NDArray[np.bool_]) -> None:
+        """Put f_i(x) in `values` for all i that are not `known`."""
+        rest = np.flatnonzero(~known)
+        values[rest] = self.base(rest)
 
     def pairs(self, idx: Ints, block: Block, step: float, base: Array | None) -> Array:
         """Return f_i(x + step u) - f_i(x) for pairs (i, u); with base None f_i(x + step u) - f_i(x - step u).
@@ -101,7 +138,8 @@ class Point:
             block.shift(X, shift)
 
             def part(some: slice) -> NDArray[Any]:
-                chosen = rows[some]
+                # The objective may write into what it is given; `rows` may be the array of all.
+                chosen = rows[some].copy()
                 return self.fun.values(np.broadcast_to(X, (len(chosen), X.shape[1])), chosen)
 
             return self._gather(part, len(rows))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mlpapers.optim._directions import Directions
 from mlpapers.optim._oracle import Oracle, Probe
-from mlpapers.optim._points import Point
+from mlpapers.optim._points import Point, all_rows
 from mlpapers.optim.constraints._base import ConstraintSet
 
 __all__ = ["Run", "Settings"]
@@ -135,7 +135,7 @@ class Run:
     def lmo(self, g: Array) -> Array:
         """Return an extreme point that minimises <g, s>, counted."""
         self.n_lmo += 1
-        return self.constraint._lmo(g[None])[0]
+        return self.constraint._vertex(g)
 
     def open_loop(self, t: int) -> float:
         """Return the step size of step t where it depends on nothing else."""
@@ -154,7 +154,7 @@ class Run:
     def subsample(self, m: int) -> Ints:
         """Return `m` different functions in increasing order; all of them for m >= n."""
         if m >= self.n:
-            return np.arange(self.n)
+            return all_rows(self.n)
         return np.sort(self.functions.choice(self.n, size=m, replace=False))
 
     def full(self, probe: Probe, m: int) -> tuple[Array, float]:

@@ -50,7 +50,7 @@ class Step(Stateful):
         run.gap = max(float(-(v @ away)), 0.0)
         if run.t == 0:
             run.first_gap = run.gap
-        run.distance = float(np.linalg.norm(away))
+        run.distance = math.sqrt(float(away @ away))
         run.gamma = gamma
         run.dx = gamma * away
         before, run.x = run.x, (s.copy() if gamma == 1.0 else run.x + run.dx)
@@ -93,7 +93,7 @@ class FrankWolfe(Step):
             self.vertices, self.weights = s[None].copy(), np.ones(1)
             return
         self.weights = self.weights * (1.0 - gamma)
-        same = np.flatnonzero((self.vertices == s).all(axis=1))
+        same = self._same(s)
         if same.size:
             self.weights[same[0]] += gamma
             return
@@ -102,6 +102,13 @@ class FrankWolfe(Step):
         if len(self.weights) > _ACTIVE:
             self.tracked = False
             self.vertices, self.weights = self.vertices[:0], self.weights[:0]
+
+    def _same(self, s: Array) -> NDArray[np.int64]:
+        """Return which vertices are equal to s."""
+        # Few agree in one coordinate; one at which s is large tells most vertices from each other.
+        j = int(s.argmax() if s.max() > 0.0 else s.argmin())
+        close = np.flatnonzero(self.vertices[:, j] == s[j])
+        return close[(self.vertices[close] == s).all(axis=1)]
 
     def active_set(self) -> tuple[Array, Array] | None:
         return (self.vertices, self.weights) if self.tracked else None
@@ -135,7 +142,7 @@ class Pairwise(FrankWolfe):
         run.x = run.x + run.dx
         self.weights = self.weights.copy()
         self.weights[worst] -= gamma
-        same = np.flatnonzero((self.vertices == s).all(axis=1))
+        same = self._same(s)
         if same.size:
             self.weights[same[0]] += gamma
         elif gamma > 0.0:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mlpapers.core._axes import new_axes
 from mlpapers.core.validation import check_choice, check_int, check_real
+from mlpapers.optim._method_options import reads
 from mlpapers.optim.constraints._base import ConstraintSet
 from mlpapers.optim.constraints.balls import L2Ball, LInfBall
 from mlpapers.optim.finite_sum import FiniteSum
@@ -130,7 +131,7 @@ def universal_attack(
         As of :func:`minimize_fw_zo`.
     random_state : int, Generator, RandomState, SeedSequence or None
     **fw_options
-        Other arguments of :func:`minimize_fw_zo`; m0 is 8 by default.
+        Other arguments of :func:`minimize_fw_zo`; m0 is 8 by default (of methods that read it).
 
     Returns
     -------
@@ -163,7 +164,7 @@ def universal_attack(
             max_queries=max_queries - kept_back,
             certificate="full" if certificate == "full" else "none",
             random_state=random_state,
-            **{"m0": 8, **fw_options},
+            **{**({"m0": 8} if reads(method, "m0") else {}), **fw_options},
         )
     except ValueError as error:
         error.add_note(
@@ -216,7 +217,7 @@ def attack_sum(
     check_choice("space", space, ("pixel", "tanh"))
     check_choice("loss", loss, ("margin", "ce", "cw"))
     margin = check_real("margin", margin, low=0.0)
-    if not isinstance(clip, tuple | list) or len(clip) != 2:
+    if np.shape(clip) != (2,):
         raise ValueError(f"clip must be a pair (low, high); got {clip!r}")
     low, high = (check_real("clip", end) for end in clip)
     if not low < high:

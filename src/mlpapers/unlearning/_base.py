@@ -24,7 +24,7 @@ from mlpapers.unlearning.certificate import Certificate, find_scope, make_certif
 from mlpapers.unlearning.log import DeletionLog
 from mlpapers.unlearning.result import UnlearningResult
 from mlpapers.unlearning.values import find_value_function
-from mlpapers.unlearning.weights import check_values, value_weights
+from mlpapers.unlearning.weights import check_values, weights_of
 
 Array = NDArray[np.float64]
 
@@ -241,10 +241,16 @@ class FittedState(BaseEstimator, ABC):
         if values is None or settings.weight_role == "retain":
             return weight.copy(), None
         if settings.weight_role == "forget":
-            multipliers = value_weights(values, settings.weighting, floor=0.0, direction="decreasing")
+            multipliers = weights_of(
+                values, settings.weighting, floor=0.0, direction="decreasing", name="weighting"
+            )
             return weight.copy(), multipliers
-        weights = value_weights(
-            values, settings.weighting, floor=settings.weight_floor, normalize=not settings.values_public
+        weights = weights_of(
+            values,
+            settings.weighting,
+            floor=settings.weight_floor,
+            normalize=not settings.values_public,
+            name="weighting",
         )
         return weights * weight, None
 

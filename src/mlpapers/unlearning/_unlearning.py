@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from mlpapers.unlearning._engine import Step
 from mlpapers.unlearning._state import SavedState
 from mlpapers.unlearning.result import UnlearningResult
-from mlpapers.unlearning.weights import value_weights
+from mlpapers.unlearning.weights import weights_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -288,8 +288,12 @@ class Unlearning(SavedState):
         w = np.zeros(len(alive))
         weights: Array | float = 1.0
         if values is not None:
-            weights = value_weights(
-                values, settings.weighting, floor=settings.weight_floor, normalize=not settings.values_public
+            weights = weights_of(
+                values,
+                settings.weighting,
+                floor=settings.weight_floor,
+                normalize=not settings.values_public,
+                name="weighting",
             )
         w[alive] = weights * rows.sample_weight[alive]
         if values is None:

@@ -24,7 +24,7 @@ from mlpapers.unlearning._torch_model import (
     training_flags_kept,
 )
 from mlpapers.unlearning._torch_rows import TorchRows
-from mlpapers.unlearning.weights import STRATEGIES, Strategy, check_values, value_weights
+from mlpapers.unlearning.weights import STRATEGIES, Strategy, check_values, weights_of
 
 if TYPE_CHECKING:
     import torch
@@ -299,7 +299,13 @@ class GradientAscentUnlearner(BaseEstimator):
     def _weights(self, name: str, values: Any, n: int, floor: float, direction: str) -> Array:
         if values is None:
             return np.ones(n)
-        return value_weights(check_values(name, values, n), self.weighting, floor=floor, direction=direction)
+        return weights_of(
+            check_values(name, values, n),
+            self.weighting,
+            floor=floor,
+            direction=direction,
+            name="weighting",
+        )
 
     def _check_parameters(self) -> None:
         check_module("model", self.model)

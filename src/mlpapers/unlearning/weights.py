@@ -79,16 +79,32 @@ def value_weights(
     >>> value_weights([3.0, 1.0, 2.0], floor=0.0).tolist()
     [2.0, 0.0, 1.0]
     """
+    return weights_of(
+        values, strategy, floor=floor, temperature=temperature, direction=direction, normalize=normalize
+    )
+
+
+def weights_of(
+    values: ArrayLike,
+    strategy: Strategy,
+    *,
+    floor: float,
+    temperature: float = 1.0,
+    direction: str = "increasing",
+    normalize: bool = True,
+    name: str = "strategy",
+) -> NDArray[np.float64]:
+    """Return `value_weights`; errors call the strategy by `name`, as an estimator's parameter."""
     v = check_values("values", values)
     if not callable(strategy):
-        check_choice("strategy", strategy, STRATEGIES)
+        check_choice(name, strategy, STRATEGIES)
     f = check_real("floor", floor, low=0.0, high=1.0)
     tau = check_real("temperature", temperature, low=0.0, closed="neither")
     check_choice("direction", direction, ("increasing", "decreasing"))
     check_bool("normalize", normalize)
     if direction == "decreasing":
         v = -v
-    raw = _custom(strategy, v) if callable(strategy) else _named(strategy, v, f, tau)
+    raw = _custom(name, strategy, v) if callable(strategy) else _named(strategy, v, f, tau)
     if not normalize:
         return raw
     raw = raw / raw.max()  # first, so that the mean of the tiniest weights is not zero
@@ -130,11 +146,15 @@ def _named(strategy: str, v: NDArray[np.float64], f: float, tau: float) -> NDArr
 
 
 def _custom(
-    strategy: Callable[[NDArray[np.float64]], ArrayLike], v: NDArray[np.float64]
+    name: str, strategy: Callable[[NDArray[np.float64]], ArrayLike], v: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    raw = np.array(strategy(v.copy()), dtype=np.float64)
+    weights = strategy(v.copy())
+    try:
+        raw = np.array(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must return numbers, one per value; got {weights!r}") from error
     if raw.shape != v.shape:
-        raise ValueError(f"strategy must return weights of shape {v.shape}; got {raw.shape}")
+        raise ValueError(f"{name} must return weights of shape {v.shape}; got {raw.shape}")
     if not np.all(np.isfinite(raw)) or np.any(raw < 0.0) or not np.any(raw > 0.0):
-        raise ValueError("strategy must return finite weights >= 0 that are not all zero")
+        raise ValueError(f"{name} must return finite weights >= 0 that are not all zero")
     return raw

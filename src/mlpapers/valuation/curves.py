@@ -308,7 +308,7 @@ def _curve(
 
 
 def _game(
-    estimator: Any, X: Any, y: Any, X_test: Any, y_test: Any, base: tuple[Any, Any] | None, scoring: Any
+    estimator: Any, X: Any, y: Any, X_test: Any, y_test: Any, base: Any, scoring: Any
 ) -> tuple[Utility, int]:
     """Return the utility of sets of points, the first of which are the base, and the size of the base."""
     check_refitted(estimator)

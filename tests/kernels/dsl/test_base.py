@@ -2,7 +2,15 @@
 
 import pytest
 
-from mlpapers.kernels.dsl import get_backend, get_dsl, list_backends, list_dsls, register_dsl, resolve
+from mlpapers.kernels.dsl import (
+    get_backend,
+    get_dsl,
+    list_backends,
+    list_dsls,
+    register_backend,
+    register_dsl,
+    resolve,
+)
 
 
 def test_known_names():
@@ -19,8 +27,11 @@ def test_unknown_names_list_the_known_ones():
         get_dsl("fortran")
     with pytest.raises(ValueError, match="'cpu'"):
         get_backend("abacus")
-    with pytest.raises(TypeError, match="DSL"):
-        register_dsl("x", int)
+    for wrong in (int, "cpp"):
+        with pytest.raises(TypeError, match="cls must be a subclass of DSL"):
+            register_dsl("x", wrong)
+        with pytest.raises(TypeError, match="cls must be a subclass of Backend"):
+            register_backend("x", wrong)
 
 
 def test_the_processor_is_measured_once(tmp_path, monkeypatch):

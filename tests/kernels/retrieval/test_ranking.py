@@ -112,6 +112,8 @@ def test_distance_by_hand():
 
 def test_bad_arguments():
     task = BENCH["elementwise_relu"]
+    with pytest.raises(TypeError, match="task must be a Task"):
+        retrieve("relu", dsl="cpp")
     with pytest.raises(ValueError, match="scheme"):
         retrieve(task, dsl="cpp", scheme="best")
     with pytest.raises(ValueError, match="k must"):

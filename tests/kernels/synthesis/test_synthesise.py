@@ -40,6 +40,13 @@ FAMILIES = {
     "lookup": ("self.e = nn.Embedding(9, 5)", "return self.e(x) + 1", ("torch.randint(0, 9, (4, 6))",)),
     "half": ("", "return torch.sigmoid(x) * 2", ("torch.randn(33, 5).bfloat16()",)),
     "number": ("", "return x * y", ("torch.randn(33, 5)", "3.14")),
+    "outer": (
+        "",
+        "y = x.relu()\nreturn y[:, None] - y[None, :], (y.exp()[:, None] * y).sum(1)",
+        ("torch.randn(17)",),
+    ),
+    "identity_matrix": ("", "return x @ torch.eye(17, dtype=x.dtype)", ("torch.randn(4, 17)",)),
+    "one_row": ("", "return x.softmax(0), F.log_softmax(x.view(3, 3).flatten(), 0)", ("torch.randn(9)",)),
     "variance": ("", "return x.var(1), x.std(), x.mean(0)", ("1e4 + torch.randn(40, 60)",)),
 }
 
@@ -105,6 +112,8 @@ def test_nan_and_infinity_pass_through():
     task = make_task(
         "t", "", "return x.amax(1), x.argmax(1), torch.relu(x), torch.tanh(x), x.exp()", (special,), HEAD
     )
+    check(task, candidate(synthesise(task)[0]))
+    task = make_task("t", "", "return F.softshrink(x, 0.75), F.hardshrink(x), 0 * x", (special,), HEAD)
     check(task, candidate(synthesise(task)[0]))
 
 

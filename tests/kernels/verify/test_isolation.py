@@ -58,6 +58,12 @@ def test_a_crash_costs_only_its_worker(relu, unchecked):
     assert relu.examine(model(HONEST), timing=False).ok
 
 
+def test_a_worker_that_dies_before_its_first_mark_is_described(tmp_path):
+    (tmp_path / "progress").touch()
+    outcome = isolation._outcome(tmp_path, 1, b"Traceback", (), 0.1)
+    assert (outcome.status, outcome.stage, outcome.output) == ("crash", "", "Traceback")
+
+
 def test_huge_allocations_fail(relu, unchecked):
     verdict = relu.examine(model("torch.empty(100 << 30, dtype=torch.uint8)\n" + HONEST), timing=False)
     assert verdict.report.error_class == "oom"

@@ -32,6 +32,11 @@ def get_inputs():
 OPTIONS = {"dsl": "plain", "library_ops": "any", "random_state": 0, "n_correct": 2, "max_seconds": 1.0}
 
 
+def test_swapped_arguments_are_named():
+    with pytest.raises(TypeError, match="task must be a Task and code its kernel's text; got str and Task"):
+        verify(model("return x + 1.0"), CHAIN, **OPTIONS)
+
+
 def test_a_faster_kernel_is_measured():
     verdict = verify(CHAIN, model("return x + 1.0"), **OPTIONS)
     assert verdict.ok, verdict

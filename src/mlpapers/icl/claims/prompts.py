@@ -13,7 +13,7 @@ from mlpapers.icl.claims._published import PROMPT_HEAD_LOSSES, REFERENCE_LOSSES,
 from mlpapers.icl.mixture import TaskMixture, paper_settings
 from mlpapers.icl.papers import ICL_PROMPTS as PAPER
 from mlpapers.icl.population import fit_population
-from mlpapers.icl.prompt_theory import optimal_loss, optimal_weights
+from mlpapers.icl.prompt_theory import optimal_loss, optimal_weights, prompt_loss
 
 Method = Literal["profile", "lbfgs"]
 
@@ -117,6 +117,15 @@ def prompts_explain_means(scale: Scale, seed: int) -> Evidence:
     )
 
 
+def loss_of_optimum(mixture: TaskMixture, n: int, strategy: str) -> float:
+    """Return the loss of the best weights, prompts and heads, by the formula for arbitrary ones.
+
+    The closed form of the smallest loss with heads does not mention the means: it could not but be the same.
+    """
+    best = optimal_weights(mixture, n, strategy)
+    return float(prompt_loss(best.W, best.prompts, best.heads, mixture, n))
+
+
 @PAPER.claim(
     "t3",
     "A prompt and a head together remove the means altogether; without heads the loss grows with them.",
@@ -130,7 +139,7 @@ def heads_decouple(scale: Scale, seed: int) -> Evidence:
         options = {"weights": mixture.weights, "noise": mixture.noise, "input_cov": mixture.input_cov}
         scaled = [TaskMixture(c * mixture.means, mixture.covariances, **options) for c in (0.0, 1.0, 10.0)]
         losses = {
-            name: np.array([optimal_loss(part, n, name) for part in scaled])
+            name: np.array([loss_of_optimum(part, n, name) for part in scaled])
             for name in ("plain", "prompt", "prompt+head")
         }
         spread = max(spread, float(np.ptp(losses["prompt+head"]) / losses["prompt+head"][0]))

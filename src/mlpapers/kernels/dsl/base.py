@@ -248,7 +248,8 @@ def register_dsl(name: str, cls: type[DSL]) -> None:
     TypeError
         If `cls` is no subclass of ``DSL``.
     """
-    if not issubclass(cls, DSL):
+    given: Any = cls
+    if not (isinstance(given, type) and issubclass(given, DSL)):
         raise TypeError(f"cls must be a subclass of DSL; got {cls!r}")
     _DSLS[str(name)] = cls
 
@@ -275,7 +276,8 @@ def register_backend(name: str, cls: type[Backend]) -> None:
     >>> "cpu" in list_backends()["name"].tolist()
     True
     """
-    if not issubclass(cls, Backend):
+    given: Any = cls
+    if not (isinstance(given, type) and issubclass(given, Backend)):
         raise TypeError(f"cls must be a subclass of Backend; got {cls!r}")
     _BACKENDS[str(name)] = cls
 

@@ -16,7 +16,7 @@ from mlpapers.kernels.graph import lowering_reduce as lowering_reduce
 from mlpapers.kernels.graph.ir import Builder, Graph, Node
 from mlpapers.kernels.graph.lowering import Lowering, torch_dtypes
 from mlpapers.kernels.graph.size import Sym
-from mlpapers.kernels.task import Task, TaskError
+from mlpapers.kernels.task import Task, TaskError, check_task
 
 SHAPE_POLICIES = ("batch", "static", "dynamic")
 
@@ -68,6 +68,7 @@ def capture(
     TaskError
         If the task cannot be built or exported, or returns something else than tensors.
     """
+    check_task(task)
     check_choice("shape_policy", shape_policy, SHAPE_POLICIES)
     program, hints, arguments = _export(task, shape_policy, _KEPT if fused_attention else _KEPT_APART)
     builder = Builder()

@@ -337,6 +337,10 @@ def grow(nest: Nest, node: Node, graph: Graph) -> Nest | None:
             groups[d] = merged
     if not found:
         return None
+    placed = [atom for group in groups if group for atom, _ in grown.resolve(group) if atom is not None]
+    if len(set(placed)) < len(placed):
+        # One value along two dims, as y[:, None] - y[None, :] has it, would be its diagonal.
+        return None
     filled = _fill(grown, groups, domain)
     if filled is None:
         return None

@@ -16,6 +16,7 @@ from mlpapers.kernels.dsl import get_dsl, resolve
 from mlpapers.kernels.dsl.base import get_backend, list_dsls
 from mlpapers.kernels.retrieval.documents import Card, Document, load_cards
 from mlpapers.kernels.retrieval.features import Features, features
+from mlpapers.kernels.task import check_task
 
 if TYPE_CHECKING:
     from mlpapers.kernels.task import Task
@@ -81,6 +82,7 @@ def retrieve(
     >>> [document.kind for document in retrieve(mini_bench()[0], dsl="cpp", k=1)]
     ['example']
     """
+    check_task(task)
     check_int("k", k, minimum=1)
     check_choice("scheme", scheme, SCHEMES)
     get_dsl(dsl)

@@ -80,9 +80,17 @@ def verify(
     ------
     ValueError
         For an unknown dsl, backend or option.
+    TypeError
+        If `task` is no Task or `code` no text.
     TaskError
         If the task itself cannot be run.
     """
+    from mlpapers.kernels.task import Task
+
+    given: tuple[Any, Any] = task, code
+    if not (isinstance(given[0], Task) and isinstance(given[1], str)):
+        kinds = " and ".join(type(value).__name__ for value in given)
+        raise TypeError(f"task must be a Task and code its kernel's text; got {kinds}")
     settings = Settings(
         library_ops=library_ops,
         shape_policy=shape_policy,

@@ -71,7 +71,7 @@ def run_until(
     reached: Callable[[Any], bool],
     *,
     seed: int,
-    max_queries: int,
+    max_queries: int | None,
     constraint: ConstraintSet | None = None,
     **settings: Any,
 ) -> FWResult:
@@ -99,6 +99,15 @@ def queries_to_value(kind: str, n: int, d: int, eps: float, seed: int, **setting
     return run_until(
         total, lambda state: excess(state.x) <= eps, seed=seed, max_queries=limit, method=kind, **settings
     )
+
+
+def value_after(kind: str, n: int, d: int, steps: int, seed: int, **settings: Any) -> float:
+    """Return f - f* after `steps` steps on the quadratic family."""
+    total = stationary(QuadraticFiniteSum, n, d, seed)
+    run = run_until(
+        total, lambda _: False, seed=seed, max_queries=None, max_iter=steps, method=kind, **settings
+    )
+    return quadratic_excess(total)(run.x)
 
 
 def queries_to_gap(kind: str, n: int, d: int, eps: float, seed: int, **settings: Any) -> FWResult:

@@ -219,6 +219,10 @@ class ConstraintSet(ABC):
         """
         raise self._missing(f"tangent directions (dim={dim})")
 
+    def _vertex(self, g: Array) -> Array:
+        """Return what `_lmo` does, for one row of shape (d,)."""
+        return self._lmo(g[None])[0]
+
     @abstractmethod
     def _lmo(self, g: Array) -> Array:
         """Extreme points for the rows of `g`."""

@@ -64,6 +64,14 @@ class L1Ball(_Ball):
         s[rows, k] = np.where(g[rows, k] < 0.0, self.radius, -self.radius)
         return s
 
+    def _vertex(self, g: Array) -> Array:
+        top, low = int(g.argmax()), int(g.argmin())
+        above, below = g[top], -g[low]
+        k = min(top, low) if above == below else top if above > below else low
+        s = np.zeros(len(g))
+        s[k] = self.radius if g[k] < 0.0 else -self.radius
+        return s
+
     def vertices_of(self, g: Array, k: int) -> Array:
         """Return the `k` best vertices for the costs `g`, best first.
 

@@ -264,7 +264,7 @@ class AnswerMarket:
         return -self._error(state, self.answers)
 
     def fresh_error(self, state: Network) -> float:
-        """Return the mean absolute error by answers of its own: those that led to a choice would flatter it."""
+        """Return the mean absolute error by other answers: those that led to a choice would flatter it."""
         return self._error(state, self.fresh_answers)
 
     def _error(self, state: Network, answers: np.random.Generator) -> float:

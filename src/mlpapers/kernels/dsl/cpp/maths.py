@@ -254,6 +254,10 @@ def expression(op: str, args: list[str], dtype: str) -> str:
         return _INTEGER[op].format(*args)
     single = dtype == "f32"
     kind = "float" if single else "double"
+    if op == "mul" and any(_is_zero(arg) for arg in args):
+        # The compiler, free to reorder factors, makes 0 of a product with 0 though nan and infinity give nan.
+        other = args[0] if _is_zero(args[1]) else args[1]
+        return f"(__builtin_fabs{'f' if single else ''}({other}) < M_INF ? 0 : M_NAN)"
     if op in _FLOAT:
         return (
             f"({kind})" + _FLOAT[op].format(*args)
@@ -284,6 +288,10 @@ def expression(op: str, args: list[str], dtype: str) -> str:
         name = {"abs": "fabs"}.get(op, op)
         return f"__builtin_{name}{'f' if single else ''}({', '.join(args)})"
     raise KeyError(op)
+
+
+def _is_zero(text: str) -> bool:
+    return bool(_NUMBER.fullmatch(text)) and float(text.strip("()").removesuffix("f")) == 0
 
 
 def _call(op: str, single: bool) -> str:
