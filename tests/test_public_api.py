@@ -42,6 +42,7 @@ EXEMPT = {
     "kernels.LiteLLMClient.complete.seed",
     "kernels.OpenAIClient.complete.seed",
     "kernels.ScriptedClient.complete.seed",
+    "kernels.Task.build.seed",
     "kernels.Task.level",
     "optim.FiniteSum.from_sum.data",
     "optim.LinearFiniteSum.from_sum.data",

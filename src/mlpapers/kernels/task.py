@@ -296,7 +296,7 @@ class Task:
             torch.manual_seed(random_state)
             return self._checked(self._call(function), device)
 
-    def build(self, random_state: int = 0, device: str = "cpu") -> tuple[torch.nn.Module, list[Any]]:
+    def build(self, seed: int = 0, device: str = "cpu") -> tuple[torch.nn.Module, list[Any]]:
         """Construct the module and draw its inputs, as KernelBench does.
 
         The generator is seeded before the constructor runs and the inputs follow; the caller's generator is
@@ -304,7 +304,7 @@ class Task:
 
         Parameters
         ----------
-        random_state : int
+        seed : int
         device : str
 
         Returns
@@ -320,7 +320,7 @@ class Task:
         import torch
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(random_state)
+            torch.manual_seed(seed)
             if self.live is not None:
                 module, get_inputs = self._construct_live(), self._in_memory().get_inputs
             else:
