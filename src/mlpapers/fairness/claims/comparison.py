@@ -40,7 +40,7 @@ from mlpapers.fairness.claims._peers import (
 from mlpapers.fairness.constraints import mean_rates, rate_functionals
 from mlpapers.fairness.papers import BAYES_FAIR as PAPER
 
-ADULT_TOLERANCES = (0.02, 0.03, 0.05, 0.07)
+ADULT_TOLERANCES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07)
 COMPAS_TOLERANCES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1)
 
 
@@ -57,16 +57,17 @@ def evaluate(
 
 
 def frontier_at(points: list[tuple[float, float]], violation: float) -> float:
-    """Return the accuracy of a frontier at a violation: linear between its points, flat beyond its ends.
+    """Return the accuracy of a frontier at a violation: linear between its points, flat above the greatest.
 
-    A point that another one beats in both respects is left out.
+    A point that another one beats in both respects is left out. Below the least violation nothing is known:
+    nan.
     """
     kept: list[tuple[float, float]] = []
     for v, a in sorted(points):
         if not kept or a > kept[-1][1]:
             kept.append((v, a))
     violations, accuracies = np.array(kept).T
-    return float(np.interp(violation, violations, accuracies))
+    return float(np.interp(violation, violations, accuracies, left=np.nan))
 
 
 def our_points(
@@ -146,6 +147,9 @@ def _on_compas(seed: int) -> Evidence:
             )
     table = pd.DataFrame(rows)
     gain = table["ours"] - table["EG accuracy"]
+    notes = [_beyond(gain)]
+    if not has_fairlearn():
+        notes.append("fairlearn is not installed: its stored results stand in.")
     return Evidence(
         [
             Measurement("mean accuracy over EG's at its violation, DP", gain.mean(), ">=", -0.002),
@@ -153,8 +157,12 @@ def _on_compas(seed: int) -> Evidence:
             Measurement("|objective - LinearPost's|", loss, "<=", 0.001),
         ],
         table=table,
-        notes="" if has_fairlearn() else "fairlearn is not installed: its stored results stand in.",
+        notes=" ".join(notes),
     )
+
+
+def _beyond(gain: pd.Series) -> str:
+    return f"{int(gain.isna().sum())} of {len(gain)} points of EG are fairer than all of ours: not compared."
 
 
 def _on_adult(seed: int) -> Evidence:
@@ -186,7 +194,8 @@ def _on_adult(seed: int) -> Evidence:
             )
     table = pd.DataFrame(rows)
     table["gain"] = table["ours"] - table["EG accuracy"]
-    gains = table.groupby("notion", sort=False)["gain"].agg(["mean", "sem"]).fillna(0.0)
+    gains = table.groupby("notion", sort=False)["gain"].agg(["mean", "sem"])
+    gains["sem"] = gains["sem"].fillna(0.0)
     measurements = [
         Measurement("mean accuracy over EG's at its violation, DP", gains.loc["DP", "mean"], ">=", -0.002)
     ]
@@ -199,7 +208,9 @@ def _on_adult(seed: int) -> Evidence:
         Measurement("solve time, LinearPost / ours", ratio, ">=", 3.0),
         Measurement("|objective - LinearPost's|", loss, "<=", 0.001),
     ]
-    notes = [] if has_fairlearn() else ["fairlearn is not installed: its stored results stand in."]
+    notes = [_beyond(table["gain"])]
+    if not has_fairlearn():
+        notes.append("fairlearn is not installed: its stored results stand in.")
     if "AP" in gains.index:
         notes.append(f"AP (not asserted): {gains.loc['AP', 'mean']:+.4f} +- {gains.loc['AP', 'sem']:.4f}")
     return Evidence(measurements, table=table, notes=" ".join(notes))

@@ -98,7 +98,9 @@ def judged(table: pd.DataFrame, curves: dict[Setting, Curves]) -> Evidence:
             figure=draw,
             notes="fairlearn is not installed, so there is nothing to compare with.",
         )
+    # Where a point of theirs is fairer than all of ours the gain is nan: not better.
     better = table["gain"] >= 0.0
+    beyond = int(table["gain"].isna().sum())
     parts = {
         "blind": better[~table["aware"]],
         "aware": better[table["aware"]],
@@ -116,7 +118,8 @@ def judged(table: pd.DataFrame, curves: dict[Setting, Curves]) -> Evidence:
         ],
         table=table,
         figure=draw,
-        notes=f"Share of settings: {shares}. LinearPost solves the same program with pairwise bounds.",
+        notes=f"Share of settings: {shares}. In {beyond} of {len(table)} EG has a point that is fairer than "
+        "all of ours; they count as not better. LinearPost solves the same program with pairwise bounds.",
     )
 
 
@@ -200,7 +203,10 @@ def _arrays(points: Points) -> tuple[Array, Array]:
 
 
 def _mean_gain(ours: Points, theirs: Points) -> float:
-    """Return how far our frontier is above their points, at the violations of these."""
+    """Return how far our frontier is above their points, at the violations of these.
+
+    nan where one of theirs is fairer than all of ours.
+    """
     return float(np.mean([frontier_at(ours, violation) - accuracy for violation, accuracy in theirs]))
 
 
