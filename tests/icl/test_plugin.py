@@ -45,7 +45,14 @@ def test_without_labels():
         SemiSupervisedPlugIn().fit(X, np.full(len(y), -1))
 
 
-@pytest.mark.parametrize("mark", [-1, -1.0, np.nan, None, "-1"])
+def test_numbers_that_are_all_missing_are_refused():
+    X, y, _, _ = data()
+    for estimator in (SupervisedPlugIn(), GMMEMClassifier()):
+        with pytest.raises(ValueError, match="Input y contains NaN"):
+            estimator.fit(X, np.full(len(y), np.nan))
+
+
+@pytest.mark.parametrize("mark", [-1, -1.0, None, "-1"])
 def test_every_mark_can_stand_on_every_row(mark):
     X, y, _, _ = data()
     with pytest.warns(UserWarning, match="no labelled row"):

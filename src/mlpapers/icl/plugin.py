@@ -258,7 +258,10 @@ def _seed(random_state: Any) -> int:
 
 
 def _has_no_label(y: Any) -> bool:
-    """Whether every entry of y is -1, or every one None, NaN or NA."""
+    """Whether every entry of y is -1, or every one None, NaN or NA in an array of objects.
+
+    Numbers that are all NaN are refused, as scikit-learn asks of classifiers.
+    """
     try:
         labels = np.asarray(y)
     except ValueError:
@@ -266,10 +269,8 @@ def _has_no_label(y: Any) -> bool:
     if labels.ndim != 1 or labels.size == 0:
         return False
     if labels.dtype.kind in "ifU":
-        missing = labels == ("-1" if labels.dtype.kind == "U" else -1)
-        if missing.all():
-            return True
-    if labels.dtype.kind not in "fO":
+        return bool((labels == ("-1" if labels.dtype.kind == "U" else -1)).all())
+    if labels.dtype.kind != "O":
         return False
     import pandas as pd
 
