@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.util
+import math
 import statistics
 import sys
 import tracemalloc
@@ -208,6 +209,54 @@ def against_theorem(n: int, m: int, repeats: int) -> Case:
     )
 
 
+def against_loops(n: int, m: int, repeats: int) -> Case:
+    """The scan ("ours") against the theorem as a page of Python, with the cases and sums of the print."""
+    data = problem(n, m)
+    groups = np.arange(n) * 2 // n
+    name = "Python's loops"
+    return Case(
+        f"asymmetric T=2 n={n} m={m}",
+        partial(ours, data, groups),
+        {name: lambda: partial(term_by_term, data, groups.tolist())},
+        tolerances={name: 1e-12},
+        repeats=repeats,
+    )
+
+
+def term_by_term(data: tuple[np.ndarray, ...], groups: list[int], k: int = N_NEIGHBORS) -> np.ndarray:
+    """Theorem 5.1 from the farthest member of each group inwards."""
+    X, y, X_val, y_val = data
+    values = np.zeros(len(X))
+    for x, label in zip(X_val, y_val):
+        order = np.argsort(((X - x) ** 2).sum(axis=1), kind="stable").tolist()
+        for group in sorted(set(groups)):
+            members = [j for j in order if groups[j] == group]
+            earlier = [j for j in order if groups[j] < group]
+            rank = {j: position for position, j in enumerate(order)}
+            nearer = [sum(rank[other] < rank[j] for other in earlier) for j in members]
+            h = [float(y[j] == label) for j in members]
+            g = [float(y[j] == label) for j in earlier[:k]]
+            g += [0.0] * (k - len(g))
+            size = len(members)
+            terms = min(k - nearer[-1], size)
+            value = (terms * h[-1] - sum(g[k - terms : k])) / (k * size) if terms > 0 else 0.0
+            values[members[-1]] += value
+            for i in range(size - 1, 0, -1):
+                near, far = nearer[i - 1], nearer[i]
+                if far < k:
+                    value += (h[i - 1] - h[i]) * min(k - far, i) / (k * i)
+                if near < k and near != far:
+                    first, total = max(k - far, 0), 0.0
+                    for s in range(first, size - 1):
+                        for r in range(first, min(k - near - 1, s) + 1):
+                            if r < i:
+                                ways = math.comb(s, r) * math.comb(size - 2 - s, i - 1 - r)
+                                total += ways / math.comb(size - 2, i - 1) * (h[i - 1] - g[k - r - 1]) / k
+                    value += total / (size - 1)
+                values[members[i - 1]] += value
+    return values / len(X_val)
+
+
 def against_refit(n: int, n_new: int, m: int, repeats: int) -> Case:
     """New points as the next group of a fitted valuer ("ours") against one fit on everything."""
     X, y, *validation = problem(n + n_new, m)
@@ -311,6 +360,7 @@ CASES: tuple[Callable[[], Case], ...] = (
     partial(against_cleanlab, 5_000, 3, truncated=True),
     partial(against_cleanlab, 5_000, 3, truncated=False),
     partial(against_theorem, 500, 50, 3),
+    partial(against_loops, 1_200, 100, 3),
     partial(against_refit, 100_000, 1_000, 200, 3),
 )
 
