@@ -1,15 +1,24 @@
-"""Recognise torch's objects without importing torch."""
+"""What callers and modules of torch hand over: tensors and arrays. Torch is not imported here."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def is_tensor(value: Any) -> bool:
     """Whether `value` is a torch tensor; torch is not imported for the answer."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def plain_array(values: Any) -> NDArray[Any]:
+    """Return an array; objects, as of pandas' nullable columns, become the type that their values have."""
+    array = np.asarray(values)
+    return np.asarray(array.tolist()) if array.dtype.kind == "O" else array
 
 
 def check_class_numbers(outputs: Any, targets: Any) -> None:

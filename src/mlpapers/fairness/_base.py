@@ -317,7 +317,11 @@ class FairClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
 
 def _is_numeric(X: pd.DataFrame) -> bool:
-    return all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in X.dtypes)
+    return all(_holds_numbers(dtype) for dtype in X.dtypes)
+
+
+def _holds_numbers(dtype: Any) -> bool:
+    return isinstance(dtype, np.dtype) and dtype.kind in "biuf"
 
 
 def _has_words(table: Any, position: int) -> bool:
@@ -325,7 +329,7 @@ def _has_words(table: Any, position: int) -> bool:
     if not isinstance(table, pd.DataFrame):
         return False
     column = table.iloc[:, position]
-    return as_floats(column[column.notna()].to_numpy()) is None
+    return not _holds_numbers(column.dtype) and as_floats(column[column.notna()].to_numpy()) is None
 
 
 def _is_plain(base: Any) -> bool:

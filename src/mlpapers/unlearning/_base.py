@@ -245,14 +245,18 @@ class FittedState(BaseEstimator, ABC):
                 values, settings.weighting, floor=0.0, direction="decreasing", name="weighting"
             )
             return weight.copy(), multipliers
-        weights = weights_of(
+        return self._training_weights(values) * weight, None
+
+    def _training_weights(self, values: Array) -> Array:
+        """Return what values make of the weights of the training objective."""
+        settings = self._settings
+        return weights_of(
             values,
             settings.weighting,
             floor=settings.weight_floor,
             normalize=not settings.values_public,
             name="weighting",
         )
-        return weights * weight, None
 
     def _rng(self, event: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self._entropy, spawn_key=(event,)))

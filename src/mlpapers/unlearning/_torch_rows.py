@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpapers.core._tensors import plain_array
+
 if TYPE_CHECKING:
     import torch
 
@@ -107,10 +109,7 @@ def _as_tensor(name: str, part: Any, dtype: torch.dtype) -> torch.Tensor:
 
     if isinstance(part, torch.Tensor):
         return part.detach()
-    array = np.asarray(part)
-    if array.dtype.kind == "O":
-        # Of pandas' nullable columns: the numbers decide.
-        array = np.asarray(array.tolist())
+    array = plain_array(part)
     if array.dtype.kind not in "biufc":
         raise TypeError(f"{name} must hold numbers, and labels as class numbers from 0; got {array.dtype}")
     tensor = torch.tensor(array)

@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted
 from mlpapers.unlearning._engine import Step
 from mlpapers.unlearning._state import SavedState
 from mlpapers.unlearning.result import UnlearningResult
-from mlpapers.unlearning.weights import weights_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -286,15 +285,7 @@ class Unlearning(SavedState):
         elif rows.values is not None:
             values = rows.values[alive]
         w = np.zeros(len(alive))
-        weights: Array | float = 1.0
-        if values is not None:
-            weights = weights_of(
-                values,
-                settings.weighting,
-                floor=settings.weight_floor,
-                normalize=not settings.values_public,
-                name="weighting",
-            )
+        weights: Array | float = 1.0 if values is None else self._training_weights(values)
         w[alive] = weights * rows.sample_weight[alive]
         if values is None:
             return w, None

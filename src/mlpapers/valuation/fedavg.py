@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from mlpapers.core._tensors import call_model, check_class_numbers
+from mlpapers.core._tensors import call_model, check_class_numbers, plain_array
 from mlpapers.core.validation import check_int, check_real
 
 if TYPE_CHECKING:
@@ -153,10 +152,7 @@ class FedAvgUpdate:
 
 def _numbers(name: str, values: Any) -> NDArray[Any]:
     """Return an array of numbers; TypeError that names it otherwise."""
-    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-    if array.dtype.kind == "O":
-        # Of pandas' nullable columns: the numbers decide.
-        array = np.asarray(array.tolist())
+    array = plain_array(values.detach().cpu() if hasattr(values, "detach") else values)
     if array.dtype.kind not in "biuf":
         raise TypeError(
             f"{name} of a source must hold numbers (labels: class numbers from 0); got {array.dtype}"
