@@ -230,10 +230,15 @@ def term_by_term(data: tuple[np.ndarray, ...], groups: list[int], k: int = N_NEI
     for x, label in zip(X_val, y_val):
         order = np.argsort(((X - x) ** 2).sum(axis=1), kind="stable").tolist()
         for group in sorted(set(groups)):
-            members = [j for j in order if groups[j] == group]
-            earlier = [j for j in order if groups[j] < group]
-            rank = {j: position for position, j in enumerate(order)}
-            nearer = [sum(rank[other] < rank[j] for other in earlier) for j in members]
+            members: list[int] = []
+            earlier: list[int] = []
+            nearer: list[int] = []
+            for j in order:
+                if groups[j] == group:
+                    members.append(j)
+                    nearer.append(len(earlier))
+                elif groups[j] < group:
+                    earlier.append(j)
             h = [float(y[j] == label) for j in members]
             g = [float(y[j] == label) for j in earlier[:k]]
             g += [0.0] * (k - len(g))
