@@ -1,8 +1,10 @@
 import re
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -21,6 +23,8 @@ from mlpapers.core.validation import (
     check_choice,
     check_indices,
     check_int,
+    check_matrix,
+    check_path,
     check_probability_rows,
     check_real,
     check_rng,
@@ -130,6 +134,31 @@ def test_check_bool():
     for value in (0, 1, None, "True", np.array([True])):
         with pytest.raises(TypeError, match=r"^antithetic must be True or False; got "):
             check_bool("antithetic", value)
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (np.zeros((0, 3)), ValueError, "X_val: Found array with 0 sample(s)"),
+        (np.zeros((3, 0)), ValueError, "X_val: Found array with 0 feature(s)"),
+        ([1.0, 2.0], ValueError, "X_val: Expected 2D array, got 1D array instead"),
+        ([[1.0, np.nan]], ValueError, "Input X_val contains NaN."),
+        (scipy.sparse.eye(3, format="csr"), TypeError, "X_val: Sparse data was passed"),
+    ],
+    ids=str,
+)
+def test_check_matrix_names_the_argument(X, error, message):
+    with pytest.raises(error, match="^" + re.escape(message)):
+        check_matrix("X_val", X)
+
+
+def test_check_path(tmp_path):
+    assert check_path("out", None) is None
+    assert check_path("out", "a/b") == Path("a/b")
+    assert check_path("out", tmp_path) == tmp_path
+    for value in (3, b"a", ["a"]):
+        with pytest.raises(TypeError, match=r"^out must be a path or None; got "):
+            check_path("out", value)
 
 
 @given(

@@ -76,3 +76,9 @@ def test_what_the_paper_does_not_have_is_refused():
         paper_rule(joint, np.zeros(3), constraint="demographic_parity", base_rates=np.ones((2, 2)))
     with pytest.raises(ValueError, match="cost"):
         paper_rule(joint, np.zeros(3), constraint="demographic_parity", cost=1.0)
+    for eta in (np.zeros(49), np.zeros((50, 1)), np.full(50, np.nan)):
+        with pytest.raises(ValueError, match="eta must be 50 finite numbers"):
+            paper_rule(joint, np.zeros(3), constraint="demographic_parity", eta=eta)
+    joint[:, 1, 0], joint[:, 1, 1] = 0.0, joint[:, 1].sum(axis=1)
+    with pytest.raises(ValueError, match="base_rates must be positive"):
+        paper_rule(joint, np.zeros(3), constraint="predictive_equality")

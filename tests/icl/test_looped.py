@@ -246,7 +246,14 @@ def test_it_stops_when_labels_settle(gmm):
 
 @pytest.mark.parametrize(
     ("names", "mark"),
-    [(["ham", "spam"], "?"), ([3, 7], 0), ([0.0, 1.0], np.nan), (["a", "b"], None), ([1, 2], None)],
+    [
+        (["ham", "spam"], "?"),
+        (["ham", "spam"], np.str_("?")),
+        ([3, 7], 0),
+        ([0.0, 1.0], np.nan),
+        (["a", "b"], None),
+        ([1, 2], None),
+    ],
 )
 def test_marks_of_missing_labels(gmm, names, mark):
     X, y, _ = gmm

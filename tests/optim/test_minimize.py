@@ -173,6 +173,12 @@ def test_resuming_is_the_uninterrupted_run(method, logistic, tmp_path):
         minimize_fw_zo(logistic, np.zeros(5), L1Ball(2.0), max_queries=6000, mu=0.03, resume=path, **common)
 
 
+@pytest.mark.parametrize("name", ["checkpoint", "resume"])
+def test_places_that_are_no_paths(name, logistic):
+    with pytest.raises(TypeError, match=f"{name} must be a path or None; got 3"):
+        minimize_fw_zo(logistic, np.zeros(5), L1Ball(2.0), max_queries=3000, **{name: 3})
+
+
 @pytest.mark.parametrize("schedule", ["adaptive", "fixed"])
 def test_linear_functions_end_in_the_vertex(schedule):
     slopes = np.array([0.5, -2.0, 1.0, 0.1])

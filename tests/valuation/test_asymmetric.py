@@ -457,6 +457,7 @@ def test_parameters_are_checked_in_fit(params, message):
         ({"X": np.full((8, 2), np.nan)}, "X contains NaN"),
         ({"X_val": np.full((6, 2), np.inf)}, "X_val contains infinity"),
         ({"X_val": np.zeros((6, 3))}, "X_val must have the 2 columns of X"),
+        ({"X_val": np.zeros((0, 2))}, "X_val: Found array with 0 sample"),
         ({"groups": np.zeros(7, dtype=int)}, "groups must have shape"),
         ({"groups": np.linspace(0, 1, 8)}, "groups must hold integers"),
         ({"sources": np.zeros(7)}, "sources must have shape"),

@@ -275,6 +275,7 @@ def test_markets_that_cannot_be(options, message):
 @pytest.mark.parametrize(
     ("offer", "message"),
     [
+        ((np.zeros((0, 1)), [], "a"), r"^X: Found array with 0 sample"),
         (([[0.0, 1.0]], [0], "a"), "X must have the 1 columns of X_val"),
         (([[np.inf]], [0], "a"), "infinity"),
         (([[0.0]], [0, 1], "a"), "y must have shape"),

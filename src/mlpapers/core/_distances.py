@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from sklearn.utils import check_array
 
 from mlpapers.core._knn import COSINE, EUCLIDEAN, GIVEN
-from mlpapers.core.validation import check_choice
+from mlpapers.core.validation import check_choice, check_matrix
 
 Metric = str | Callable[[NDArray[Any], NDArray[Any]], Any]
 
@@ -33,8 +32,8 @@ def check_points(X: Any, X_val: Any, metric: Metric) -> tuple[NDArray[np.float64
     """
     if not callable(metric):
         check_choice("metric", metric, METRICS)
-    X = check_array(X, dtype=np.float64, order="C", input_name="X")
-    X_val = check_array(X_val, dtype=np.float64, order="C", input_name="X_val")
+    X = check_matrix("X", X, dtype=np.float64, order="C")
+    X_val = check_matrix("X_val", X_val, dtype=np.float64, order="C")
     if metric == "precomputed":
         if X_val.shape[1] != X.shape[0]:
             raise ValueError(

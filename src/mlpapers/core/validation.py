@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -66,6 +68,32 @@ def check_bool(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False; got {value!r} of type {type(value).__name__}")
     return bool(value)
+
+
+def check_matrix(name: str, X: Any, **options: Any) -> NDArray[Any]:
+    """Return `X` as scikit-learn's ``check_array`` does, with `name` in every error (there only in some).
+
+    Examples
+    --------
+    >>> check_matrix("X_val", [[1, 2], [3, 4]]).shape
+    (2, 2)
+    """
+    from sklearn.utils import check_array
+
+    try:
+        array: NDArray[Any] = check_array(X, input_name=name, **options)
+    except (TypeError, ValueError) as error:
+        if str(error).startswith(f"Input {name} "):
+            raise
+        raise type(error)(f"{name}: {error}") from error
+    return array
+
+
+def check_path(name: str, value: Any) -> Path | None:
+    """Return `value` as a Path, None as it is; TypeError for anything else than a text or a path."""
+    if value is not None and not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path or None; got {value!r}")
+    return None if value is None else Path(value)
 
 
 def check_indices(name: str, indices: Any, n: int, *, unique: bool = True) -> NDArray[np.int64]:

@@ -131,6 +131,11 @@ def paper_rule(
     -------
     H : ndarray of shape (n,)
 
+    Raises
+    ------
+    ValueError
+        For arrays of other shapes, posteriors that do not sum to 1, or a cell whose base rate is 0.
+
     References
     ----------
     [1] Yang, Huang and Chang, arXiv:2505.00631, Theorems 2 and 3, Table 2.
@@ -153,10 +158,14 @@ def paper_rule(
     p = gamma.mean(axis=0) if base_rates is None else np.asarray(base_rates, dtype=np.float64)
     if p.shape != gamma.shape[1:]:
         raise ValueError(f"base_rates must have shape {gamma.shape[1:]}; got {p.shape}")
+    if not (np.isfinite(p) & (p > 0)).all():
+        raise ValueError(f"base_rates must be positive, the rule divides by them; got {p.tolist()}")
     lam = np.asarray(multipliers, dtype=np.float64).ravel()
     if lam.shape != (len(blocks) * len(p),) or not np.isfinite(lam).all():
         raise ValueError(f"multipliers must be {len(blocks) * len(p)} finite numbers; got shape {lam.shape}")
     score = gamma[:, :, 1].sum(axis=1) if eta is None else np.asarray(eta, dtype=np.float64)
+    if score.shape != gamma.shape[:1] or not np.isfinite(score).all():
+        raise ValueError(f"eta must be {len(gamma)} finite numbers; got shape {score.shape}")
     normalised = gamma / p  # P(S=m, Y=y | x) / p_{m,y}
     Q = np.zeros(len(gamma))
     for block, lam_block in zip(blocks, lam.reshape(len(blocks), -1)):

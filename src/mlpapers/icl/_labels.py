@@ -178,4 +178,5 @@ def marked(y: NDArray[Any], mark: Any) -> NDArray[np.bool_]:
         if isinstance(mark, str):
             raise ValueError(f"unlabeled={mark!r} is text, but y holds numbers (dtype {y.dtype})")
         return np.asarray(y == mark)
-    return np.array([type(value) is type(mark) and value == mark for value in y.tolist()], dtype=bool)
+    mark, *values = (v.item() if isinstance(v, np.generic) else v for v in (mark, *y.tolist()))
+    return np.array([type(value) is type(mark) and value == mark for value in values], dtype=bool)

@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpapers.core.parallel import chunk_slices
-from mlpapers.core.validation import check_int, check_probability_rows, check_rng
+from mlpapers.core.validation import check_int, check_path, check_probability_rows, check_rng
 from mlpapers.icl._labels import missing_values
 
 if TYPE_CHECKING:
@@ -271,12 +271,8 @@ class MiniPFNClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _checkpoint_key(checkpoint: Any) -> str | None:
-    if checkpoint is None:
-        return None
-    try:
-        return os.fspath(checkpoint)
-    except TypeError:
-        raise TypeError(f"checkpoint must be a path or None; got {checkpoint!r}") from None
+    path = check_path("checkpoint", checkpoint)
+    return None if path is None else str(path)
 
 
 def _device(device: Any) -> str:

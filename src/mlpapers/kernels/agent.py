@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator
 
-from mlpapers.core.validation import check_bool, check_choice, check_int, check_real, check_rng, check_workers
+from mlpapers.core.validation import (
+    check_bool,
+    check_choice,
+    check_int,
+    check_path,
+    check_real,
+    check_rng,
+    check_workers,
+)
 from mlpapers.kernels._session import Session
 from mlpapers.kernels.agents.conductor import WORKFLOWS, Workflow
 from mlpapers.kernels.agents.messages import from_json, to_json
@@ -387,10 +395,9 @@ class KernelAgent(BaseEstimator):
         """Check where things are kept and run."""
         if self.store is not None and not isinstance(self.store, str | os.PathLike | Store):
             raise TypeError(f"store must be a path, a Store or None; got {self.store!r}")
-        if self.docs is not None and not isinstance(self.docs, str | os.PathLike):
-            raise TypeError(f"docs must be a path or None; got {self.docs!r}")
-        if self.docs is not None and not os.path.isdir(self.docs):  # noqa: PTH112 - os.fspath kinds too
-            raise FileNotFoundError(f"docs names no folder: {os.fspath(self.docs)}")
+        docs = check_path("docs", self.docs)
+        if docs is not None and not docs.is_dir():
+            raise FileNotFoundError(f"docs names no folder: {docs}")
         if self.budget is not None and not isinstance(self.budget, Budget):
             raise TypeError(f"budget must be a Budget or None; got {self.budget!r}")
 

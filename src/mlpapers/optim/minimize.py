@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpapers.core._tensors import is_tensor
-from mlpapers.core.validation import check_choice, check_int, check_real, check_workers, seed_sequence
+from mlpapers.core.validation import (
+    check_choice,
+    check_int,
+    check_path,
+    check_real,
+    check_workers,
+    seed_sequence,
+)
 from mlpapers.optim import _estimators, _steps
 from mlpapers.optim._arguments import check_domain, check_settings, check_start
 from mlpapers.optim._auto import AutoStep
@@ -235,8 +241,8 @@ def minimize_fw_zo(
         keep_best=check_choice("return_", return_, ("last", "best")) == "best",
         fingerprint={} if checkpoint is None and resume is None else fingerprint(run, given),
     )
-    if resume is not None:
-        loop.load(Path(resume))
+    if (state := check_path("resume", resume)) is not None:
+        loop.load(state)
     loop.execute()
     return _make_result(loop, given, x0)
 
@@ -259,7 +265,7 @@ def _check_stopping(given: dict[str, Any]) -> Stopping:
         target_fun=None if target is None else check_real("target_fun", target),
         callback=given["callback"],
         history_every=check_real("history_every", given["history_every"], low=1.0),
-        checkpoint=None if given["checkpoint"] is None else Path(given["checkpoint"]),
+        checkpoint=check_path("checkpoint", given["checkpoint"]),
         verbose=int(given["verbose"]),
     )
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from mlpapers.core.validation import check_real, seed_sequence
+from mlpapers.core.validation import check_matrix, check_real, seed_sequence
 from mlpapers.unlearning._account import Account
 from mlpapers.unlearning._engine import Engine, Model
 from mlpapers.unlearning._rows import Rows
@@ -194,7 +194,7 @@ class FittedState(BaseEstimator, ABC):
             raise ValueError("X_val and y_val must be given together")
         if X_val is None:
             return None, None
-        points = np.array(check_array(X_val, dtype=np.float64, input_name="X_val"))
+        points = np.array(check_matrix("X_val", X_val, dtype=np.float64))
         labels = np.array(y_val)
         if points.shape[1] != d or labels.shape != (len(points),):
             raise ValueError(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
-from mlpapers.core.validation import check_bool, check_choice, check_int, check_real, check_workers
+from mlpapers.core.validation import (
+    check_bool,
+    check_choice,
+    check_int,
+    check_path,
+    check_real,
+    check_workers,
+)
 from mlpapers.unlearning.losses import Loss, make_loss
 from mlpapers.unlearning.weights import STRATEGIES, Strategy
 
@@ -81,8 +87,7 @@ def check_settings(
     check_bool("fit_intercept", params["fit_intercept"])
     check_workers(params["n_jobs"], params["verbose"])
     for name in ("log_path", "state_path"):
-        if params[name] is not None and not isinstance(params[name], str | os.PathLike):
-            raise TypeError(f"{name} must be a path or None; got {params[name]!r}")
+        check_path(name, params[name])
     settings = Settings(
         loss=params["loss"],
         loss_scale=check_real(scale_name, params[scale_name], low=0.0, closed="neither"),

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
-from sklearn.utils import check_array
 
 from mlpapers.core.knn import knn_shapley_values, nearest_neighbours, rank_neighbours
-from mlpapers.core.validation import check_choice, check_real, check_rng
+from mlpapers.core.validation import check_choice, check_matrix, check_real, check_rng
 from mlpapers.valuation import _market
 from mlpapers.valuation._kernel import NeighbourKernel
 from mlpapers.valuation._labels import as_labels, check_class_labels, encode_scores, encode_targets
@@ -190,7 +189,7 @@ class DataMarket:
         mode: str = "asymmetric",
         random_state: Any = None,
     ) -> None:
-        self.X_val = check_array(X_val, dtype=np.float64, order="C", input_name="X_val")
+        self.X_val = check_matrix("X_val", X_val, dtype=np.float64, order="C")
         self.y_val = np.asarray(y_val)
         self.n_neighbors = check_n_neighbors(n_neighbors)
         self.pricing = check_choice("pricing", pricing, PRICING)
@@ -244,7 +243,7 @@ class DataMarket:
             hash(seller)
         except TypeError as error:
             raise TypeError(f"seller must be hashable; got {reprlib.repr(seller)}") from error
-        batch = check_array(X, dtype=np.float64, order="C", input_name="X")
+        batch = check_matrix("X", X, dtype=np.float64, order="C")
         if batch.shape[1] != self.X_val.shape[1]:
             raise ValueError(f"X must have the {self.X_val.shape[1]} columns of X_val; got {batch.shape[1]}")
         floor = check_real("reserve", reserve, low=0.0)
@@ -321,7 +320,7 @@ class DataMarket:
         """
         if not self._sellers:
             return 0.0
-        queries = check_array(X_test, dtype=np.float64, order="C", input_name="X_test")
+        queries = check_matrix("X_test", X_test, dtype=np.float64, order="C")
         if queries.shape[1] != self.X_val.shape[1]:
             raise ValueError(
                 f"X_test must have the {self.X_val.shape[1]} columns of X_val; got {queries.shape[1]}"

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpapers.core.validation import (
@@ -18,6 +17,7 @@ from mlpapers.core.validation import (
     check_choice,
     check_indices,
     check_int,
+    check_matrix,
     check_real,
     check_workers,
     seed_sequence,
@@ -334,9 +334,7 @@ class UStatisticShapley(IntervalMixin, BaseEstimator):
         return s
 
     def _make_kernel(self, points: NDArray[np.float64], y: Any, X_val: Any, y_val: Any) -> Kernel:
-        queries = check_array(
-            X_val, dtype=np.float64, order="C", input_name="X_val", ensure_all_finite=self._finite()
-        )
+        queries = check_matrix("X_val", X_val, dtype=np.float64, order="C", ensure_all_finite=self._finite())
         if queries.shape[1] != points.shape[1]:
             raise ValueError(f"X_val must have the {points.shape[1]} columns of X; got {queries.shape[1]}")
         names, names_val = getattr(self, "feature_names_in_", None), getattr(X_val, "columns", None)

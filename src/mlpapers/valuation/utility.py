@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import check_scoring
-from sklearn.utils import check_array
 
 from mlpapers.core.validation import (
     accepts_nan,
@@ -21,6 +20,7 @@ from mlpapers.core.validation import (
     check_choice,
     check_indices,
     check_int,
+    check_matrix,
     check_real,
 )
 from mlpapers.valuation._labels import check_class_labels, check_length, check_numbers, label_kind
@@ -287,11 +287,9 @@ def _check_rows(name: str, rows: Any, estimator: Any) -> Any:
         if len(rows) == 0 or rows.shape[1] == 0:
             raise ValueError(f"{name} must not be empty; got shape {rows.shape}")
         if numeric.shape[1]:
-            check_array(numeric, input_name=name, ensure_all_finite=finite, estimator=estimator)
+            check_matrix(name, numeric, ensure_all_finite=finite, estimator=estimator)
         return rows
     if rows is None:
         raise ValueError(f"{name} must be an array of shape (rows, features); got None")
-    array = check_array(
-        rows, input_name=name, accept_sparse="csr", ensure_all_finite=finite, estimator=estimator
-    )
+    array = check_matrix(name, rows, accept_sparse="csr", ensure_all_finite=finite, estimator=estimator)
     return array.astype(np.float64) if array.dtype.kind in "iub" else array
