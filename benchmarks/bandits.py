@@ -55,14 +55,14 @@ RUNS: dict[str, tuple[BanditPolicy, BanditEnv, int, int]] = {
     "trisection, concave": (TrisectionSearch(), CONCAVE, 10**5, 20),
     "convex bandit, concave": (ConvexBandit1D(), CONCAVE, 10**5, 20),
     "grid UCB, concave": (GridUCB(), CONCAVE, 10**5, 20),
-    "two-period steps, concave": (KieferWolfowitz(4.0, 4.0), CONCAVE, 10**5, 2),
-    "Gaussian process, concave": (GPUCB(), CONCAVE, 10**5, 2),
+    "two-period steps, concave": (KieferWolfowitz(4.0, 4.0), CONCAVE, 10**5, 1),
+    "Gaussian process, concave": (GPUCB(), CONCAVE, 10**5, 1),
     "main policy, inventory": (SHOP, INVENTORY, 10**5, 5),
     "tournament k=2, inventory": (TournamentLinUCB(2, 36.0), INVENTORY, 10**5, 5),
     "explore then commit, inventory": (ExploreThenCommit(), INVENTORY, 10**5, 5),
     "grid UCB, inventory": (GridUCB(), INVENTORY, 10**5, 5),
     "main policy, network": (AIRLINE, NETWORK, 10**5, 5),
-    "two-period steps, network": (KieferWolfowitz(25.9, 40.2), NETWORK, 10**5, 2),
+    "two-period steps, network": (KieferWolfowitz(25.9, 40.2), NETWORK, 10**5, 1),
     "blind prices, network": (BlindNRM(), NETWORK, 10**5, 5),
 }
 
