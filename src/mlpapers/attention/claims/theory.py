@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from mlpapers.attention.functional import selective_attention
 from mlpapers.attention.papers import SELECTIVE_ATTENTION as PAPER
 from mlpapers.attention.theory import (
     dilution_bound,
@@ -130,17 +131,10 @@ def prop2(scale: Scale, seed: int) -> Evidence:
     rows = []
     for length in (400, 800) if scale == "quick" else (400, 800, 1600, 6400):
         flags = _minority(rng, length)
-        n_a = np.cumsum(flags)
-        n = np.arange(1, length + 1)
-        kappa = (n - n_a)[n_a > 0] / n_a[n_a > 0]
-        kappa = kappa[kappa > 0]
-        tau = prop2_temperature(kappa, 0.5)
-        # a has logit 1 and b logit 0, so that a's share is 1/(1 + kappa exp(-tau)).
-        share = 1.0 / (1.0 + kappa * np.exp(-tau))
         rows.append(
             {
                 "length": length,
-                "loss with temperature": float(2.0 * ((share - 0.5) ** 2).mean()),
+                "loss with temperature": _counting_loss(flags),
                 "best loss without": prop2_flat_loss(flags),
             }
         )
@@ -198,6 +192,27 @@ def lemma2(scale: Scale, seed: int) -> Evidence:
 def _unit(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
     tokens = rng.normal(size=(n, d))
     return tokens / np.linalg.norm(tokens, axis=1, keepdims=True)
+
+
+def _counting_loss(flags: np.ndarray) -> float:
+    """Return the loss of causal attention whose temperatures are those of Proposition 2.
+
+    The task is to answer (a + b)/2 wherever both tokens have been seen.
+    """
+    import torch
+
+    n_a = np.cumsum(flags)
+    n_b = np.cumsum(~flags)
+    both = (n_a > 0) & (n_b > 0)
+    tau = np.zeros(len(flags))
+    tau[both] = prop2_temperature(n_b[both] / n_a[both], 0.5)
+    a, b = np.eye(2)
+    tokens = np.where(flags[:, None], a, b)
+    # For either token as the query, a has logit 1 and b logit 0.
+    W = np.outer(a, a + b)
+    query, key, temperature = (torch.tensor(array)[None, None] for array in (tokens @ W.T, tokens, tau))
+    answers = selective_attention(query, key, key, q_temperature=temperature, is_causal=True, scale=1.0)
+    return float(((answers[0, 0].numpy()[both] - (a + b) / 2) ** 2).sum(axis=1).mean())
 
 
 def _minority(rng: np.random.Generator, length: int) -> np.ndarray:
