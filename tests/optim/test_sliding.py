@@ -12,12 +12,14 @@ from mlpapers.optim import (
     GroupL1Ball,
     Hull,
     KSparsePolytope,
+    L1Ball,
     L2Ball,
     NuclearNormBall,
     Product,
+    Simplex,
     Spectrahedron,
 )
-from mlpapers.optim._sliding import proximal_step
+from mlpapers.optim._sliding import LARGEST_MATRIX, _pairwise_simplex, proximal_step
 
 SETS = {
     "l2": (L2Ball(1.3), 6),
@@ -47,6 +49,21 @@ def test_a_step_is_the_projection_of_the_gradient_step(seed, which):
     bound = np.sqrt(2.0 * 1e-8 * gap / L) if used < 60 else 1e-3
     assert np.linalg.norm(u - C.project(x - v / L)) <= bound + 1e-7
     assert all(C.contains(corner) for corner in corners)
+
+
+@pytest.mark.parametrize("C", [L1Ball(3.0), Simplex(2.0)], ids=str)
+@pytest.mark.parametrize("seed", range(4))
+def test_many_coordinates_end_where_the_pairwise_steps_do(C, seed):
+    d, rng = LARGEST_MATRIX + 44, np.random.default_rng(seed)
+    x, v, L = point(C, d, rng), rng.normal(size=d), float(rng.uniform(0.3, 30.0))
+    u, used, gap, _ = proximal_step(C, x, v, L, tolerance=1e-4)
+    slope = v + L * (u - x)
+    assert C.contains(u)
+    assert slope @ (u - C.lmo(slope)) <= 1e-13 * gap
+    assert used == 1
+    signed = isinstance(C, L1Ball)
+    walked, _ = _pairwise_simplex(x, v, L, np.zeros((0, 0)), C.radius, signed, 1e-12 * gap, 10**6)
+    np.testing.assert_allclose(u, walked, atol=np.sqrt(2e-12 * gap / L))
 
 
 @pytest.mark.parametrize("which", ["ksparse", "birkhoff"])

@@ -16,7 +16,7 @@ from mlpapers.optim._cycles import AutoEstimator
 from mlpapers.optim._estimators import Estimator
 from mlpapers.optim._metric import Metric
 from mlpapers.optim._run import Run
-from mlpapers.optim._sliding import proximal_step, takes_matrix
+from mlpapers.optim._sliding import LARGEST_MATRIX, proximal_step, takes_matrix
 from mlpapers.optim._starts import Starts
 from mlpapers.optim._steps import Step
 
@@ -26,8 +26,6 @@ Array = NDArray[np.float64]
 
 # How many times as long as the last move a step of the matrix model may be.
 _REACH = 1.5
-# Above, the eigenvectors of a step's matrix take longer than most objectives.
-_LARGEST_MATRIX = 256
 # By how much L may grow at once; how often in the first step, from a tenth of the diameter to 1e-10 of it.
 _GROWTH, _BACKTRACKS = 4.0, 16
 
@@ -49,7 +47,7 @@ class AutoStep(Step):
         assert isinstance(estimator, AutoEstimator)
         self.parent = estimator
         self.starts = Starts(run)
-        self.has_matrix = run.d <= _LARGEST_MATRIX and takes_matrix(run.constraint)
+        self.has_matrix = run.d <= LARGEST_MATRIX and takes_matrix(run.constraint)
         self.aside: dict[str, Any] | None = None
         self.L = math.nan
         self._begin(run.x)
