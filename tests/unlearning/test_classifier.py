@@ -324,6 +324,13 @@ def test_parameters_of_the_wrong_type_are_named(binary, params, message):
         DVWUClassifier(**params).fit(*binary[:2])
 
 
+@pytest.mark.parametrize("norm_bound", [None, 2.0])
+@pytest.mark.parametrize("power", [60, 154, 300])
+def test_entries_whose_bounds_overflow_are_refused(binary, power, norm_bound):
+    with pytest.raises(ValueError, match="X is too large, its bounds overflow"):
+        DVWUClassifier(norm_bound=norm_bound).fit(binary[0] * 10.0**power, binary[1])
+
+
 def test_values_come_from_one_place(binary):
     X, y, X_val, y_val = binary
     with pytest.raises(ValueError, match="data_values must be None"):

@@ -1,5 +1,6 @@
 """The Gaussian mechanism against its definition by integration and against simulation-free identities."""
 
+import itertools
 import math
 
 import numpy as np
@@ -63,6 +64,18 @@ def test_extremes():
     assert gaussian_mechanism_ratio(1e4, 1e-5) < 0.02
     large = gaussian_mechanism_epsilon(1e-5, 200.0)
     assert gaussian_mechanism_delta(large, 200.0) <= 1e-5
+
+
+@pytest.mark.parametrize("delta", [1e-12, 1e-5, 1e-2, 0.5])
+def test_far_shifts(delta, monkeypatch):
+    far = np.geomspace(1e6, 1e308, 80).tolist()
+    values = [epsilon_of_shift(delta, s) for s in far]
+    assert all(small <= large for small, large in itertools.pairwise(values))
+    # No shift costs less than its half square, which a delta of 1/2 would leave.
+    assert all(value >= 0.5 * s * s for value, s in zip(values, far))
+    closed = epsilon_of_shift(delta, 1.0001e6)
+    monkeypatch.setattr(mechanism, "_FAR", math.inf)
+    assert closed == pytest.approx(epsilon_of_shift(delta, 1.0001e6), rel=1e-11)
 
 
 @pytest.mark.parametrize("delta", [1e-12, 1e-5, 1e-2, 0.5])

@@ -51,10 +51,14 @@ def test_regressors_and_the_log(binary, tmp_path):
     assert np.any(model.coef_ != 0.0)
 
 
-def test_column_names_are_kept(binary):
+@pytest.mark.parametrize("norm_bound", [None, 2.0])
+def test_column_names_are_kept(binary, norm_bound):
     import pandas as pd
 
     frame = pd.DataFrame(binary[0], columns=list("abcde"))
-    released = DVWUClassifier(random_state=0).fit(frame, binary[1]).release()
+    model = DVWUClassifier(random_state=0, norm_bound=norm_bound).fit(frame, binary[1])
+    released = pickle.loads(pickle.dumps(model.release()))
     assert released.feature_names_in_.tolist() == list("abcde")
-    released.predict(frame)
+    np.testing.assert_array_equal(released.predict(frame), model.predict(frame))
+    with pytest.raises(ValueError, match="feature names should match"):
+        released.predict(frame[list("edcba")])

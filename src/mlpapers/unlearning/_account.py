@@ -63,9 +63,16 @@ def make_account(
     fresh : bool
         The model is a run of the training procedure on the rows that are left: its distribution is the
         reference's.
+
+    Raises
+    ------
+    ValueError
+        If a residual is not finite.
     """
     alpha, B, c = setting.alpha, setting.B, setting.loss.constants.c
     rho = math.hypot(*(solution.residual for solution in solutions))
+    if not math.isfinite(rho):
+        raise ValueError(f"y is too large: the gradient overflows (residual {rho}); scale it")
     gaps = [gap_and_kappa(item.residual, alpha, item.mu, B, c, item.dual) for item in solutions]
     gap, kappa = math.hypot(*(bound for bound, _ in gaps)), max(value for _, value in gaps)
     sigma, epsilon, delta = settings.noise_scale, settings.epsilon, settings.delta

@@ -28,6 +28,9 @@ from mlpapers.unlearning.weights import check_values, weights_of
 
 Array = NDArray[np.float64]
 
+# Entries of X up to which no bound overflows, the highest power in which is the fourth.
+_LARGEST = 1e50
+
 
 class FittedState(BaseEstimator, ABC):
     """Training, the published parameters, and the state behind them.
@@ -108,6 +111,8 @@ class FittedState(BaseEstimator, ABC):
         if sparse.issparse(X):
             raise TypeError("X must be dense; got a sparse container (use X.toarray())")
         rows, labels = validate_data(self, X, y, dtype=np.float64, y_numeric=self._NUMERIC_TARGETS)
+        if (largest := float(np.abs(rows).max())) > _LARGEST:
+            raise ValueError(f"X is too large, its bounds overflow: an entry of size {largest:.3g}; scale it")
         targets, n_classes = self._encode_targets(labels)
         n, d = rows.shape
         self._settings = check_settings(

@@ -128,7 +128,7 @@ class Unlearning(SavedState):
         -------
         model : LogisticRegression, LinearSVC, Ridge, or a Pipeline
             As :func:`mlpapers.unlearning.release.make_release` describes. It predicts what this estimator
-            predicts, and carries no data, noise or bounds.
+            predicts, and carries no data, noise or bounds. A pipeline's first step needs this library.
         """
         from mlpapers.unlearning.release import make_release
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, ndtri
 
 from mlpapers.core.validation import check_real
 
@@ -21,6 +21,8 @@ _SQRT2 = math.sqrt(2.0)
 # Below this argument the complementary error function of the C library underflows.
 _ERFC_LIMIT = -37.0
 _MAX_NEWTON = 40
+# Standard deviations from which the two terms of delta cancel in double precision.
+_FAR = 1e6
 
 
 def gaussian_mechanism_delta(epsilon: float, sensitivity_over_sigma: float) -> float:
@@ -135,8 +137,9 @@ def epsilon_of_shift(delta: float, s: float) -> float:
     """Return the smallest epsilon for a shift of `s` standard deviations; inf where s is."""
     if s == 0.0 or _delta(0.0, s) <= delta:
         return 0.0
-    if math.isinf(s):
-        return math.inf
+    if s > _FAR:
+        # Phi(s/2 - epsilon/s) <= delta is enough, and what delta(epsilon) takes off it is out of sight.
+        return s * (0.5 * s - float(ndtri(delta)))
     # Newton on log delta(epsilon), whose derivative is -e^epsilon Phi(-s/2 - epsilon/s) / delta(epsilon). It
     # is concave, so that steps never overshoot from where delta(epsilon) <= Phi(s/2 - epsilon/s) <= delta.
     epsilon = s * (0.5 * s + math.sqrt(-2.0 * math.log(delta)))
@@ -186,7 +189,7 @@ def strict_epsilon(rho: float, sigma: float, n_parameters: int, delta: float, sl
     if sigma == 0.0:
         return 0.0 if rho == 0.0 and slack == 0.0 else math.inf
     ratio = rho / sigma
-    return ratio * _reach(n_parameters, delta) + 0.5 * ratio**2 + slack
+    return ratio * _reach(n_parameters, delta) + 0.5 * ratio * ratio + slack
 
 
 def strict_residual(epsilon: float, sigma: float, n_parameters: int, delta: float, slack: float) -> float:

@@ -1,4 +1,7 @@
-"""A model that can be handed out: scikit-learn's own classes, with the published numbers only."""
+"""A model that can be handed out: scikit-learn's own classes, with the published numbers only.
+
+One function of this library is among them, the one that scales rows down to a ``norm_bound``.
+"""
 
 from __future__ import annotations
 
@@ -30,20 +33,22 @@ def make_release(est: Unlearning) -> Any:
     -------
     model : Ridge for a regressor, LogisticRegression for log-loss (OneVsRestClassifier of them under "ovr"),
     LinearSVC
-        for the smooth hinge; with ``norm_bound`` behind a step that scales rows down, in a Pipeline
+        for the smooth hinge; with ``norm_bound`` behind :func:`clip_rows`, in a Pipeline
     """
     if not hasattr(est, "classes_"):
         model: Any = _with_parameters(Ridge(), est.coef_.copy(), est.intercept_, None, est.n_features_in_)
     else:
         model = _classifier(est)
+    first = model
+    if est.norm_bound is not None:
+        longest = math.sqrt(est.norm_bound**2 - float(est.fit_intercept))
+        first = FunctionTransformer(clip_rows, kw_args={"longest": longest}, validate=True)
+        first.fit(np.zeros((1, est.n_features_in_)))
+        model = Pipeline([("clip", first), ("model", model)])
     names = getattr(est, "feature_names_in_", None)
     if names is not None:
-        model.feature_names_in_ = names.copy()
-    if est.norm_bound is None:
-        return model
-    longest = math.sqrt(est.norm_bound**2 - float(est.fit_intercept))
-    clip = FunctionTransformer(clip_rows, kw_args={"longest": longest}).fit(np.zeros((1, est.n_features_in_)))
-    return Pipeline([("clip", clip), ("model", model)])
+        first.feature_names_in_ = names.copy()
+    return model
 
 
 def clip_rows(X: Any, longest: float) -> NDArray[np.float64]:

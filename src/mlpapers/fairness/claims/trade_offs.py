@@ -25,7 +25,7 @@ from mlpapers.fairness.claims._inputs import (
     linear_regression,
     mean_advantage,
 )
-from mlpapers.fairness.claims._peers import exponentiated_gradient, has_fairlearn
+from mlpapers.fairness.claims._peers import exponentiated_gradient
 from mlpapers.fairness.claims.comparison import COMPAS_TOLERANCES, evaluate, frontier_at
 from mlpapers.fairness.papers import BAYES_FAIR as PAPER
 
@@ -65,6 +65,7 @@ def _settings(scale: Scale) -> list[Setting]:
     "In most settings the trade-off is better than that of the reduction.",
     source="Section 6, figures (curves, no numbers)",
     shares="bayes-fair-data",
+    requires=("package:fairlearn",),
 )
 def trade_offs(scale: Scale, seed: int) -> Evidence:
     rows = []
@@ -91,13 +92,6 @@ def judged(table: pd.DataFrame, curves: dict[Setting, Curves]) -> Evidence:
         ax.set(xlabel="violation", ylabel="accuracy", title=f"{setting.data}, {SHORT[setting.notion]}")
         ax.legend()
 
-    if not has_fairlearn():
-        return Evidence(
-            [Measurement("settings with a frontier", len(table), ">=", len(curves))],
-            table=table,
-            figure=draw,
-            notes="fairlearn is not installed, so there is nothing to compare with.",
-        )
     # Where a point of theirs is fairer than all of ours the gain is nan: not better.
     better = table["gain"] >= 0.0
     beyond = int(table["gain"].isna().sum())
@@ -181,19 +175,18 @@ def compared(
     if scale == "full":
         curves["grid"] = [_on_the_grid(base, split, setting, seed)]
         row["exact - grid"] = _mean_gain(curves["exact"], curves["grid"])
-    if has_fairlearn():
-        peer = _with_cells(model, split) if setting.aware else split
-        curves["EG"] = []
-        cheap = scale == "full" and isinstance(base, LogisticRegression)
-        for tolerance in EG_TOLERANCES if cheap else EG_TOLERANCES[1:2]:
-            f, _ = exponentiated_gradient(base, notion, tolerance, peer, seed, measure)
-            curves["EG"].append(evaluate(split.y_test, f, split.sensitive_test, notion, measure))
-        violations, accuracies = _arrays(curves["EG"])
-        row |= {
-            "EG violation": violations.mean(),
-            "EG accuracy": accuracies.mean(),
-            "gain": _mean_gain(curves["exact"], curves["EG"]),
-        }
+    peer = _with_cells(model, split) if setting.aware else split
+    curves["EG"] = []
+    cheap = scale == "full" and isinstance(base, LogisticRegression)
+    for tolerance in EG_TOLERANCES if cheap else EG_TOLERANCES[1:2]:
+        f, _ = exponentiated_gradient(base, notion, tolerance, peer, seed, measure)
+        curves["EG"].append(evaluate(split.y_test, f, split.sensitive_test, notion, measure))
+    violations, accuracies = _arrays(curves["EG"])
+    row |= {
+        "EG violation": violations.mean(),
+        "EG accuracy": accuracies.mean(),
+        "gain": _mean_gain(curves["exact"], curves["EG"]),
+    }
     return row, curves
 
 
