@@ -225,3 +225,8 @@ def test_the_report_holds_every_measure():
         rates = report.rates.query(f"constraint == '{row.constraint}'").set_index("group")["rate"]
         assert abs(abs(rates[row.worst_group] - rates["overall"]) - row.value) <= 1e-12
     check_result(report)
+
+
+def test_no_samples():
+    with pytest.raises(ValueError, match="y_true must hold at least one label"):
+        mean_difference([], [], sensitive_features=[])

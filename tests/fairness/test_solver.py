@@ -96,6 +96,23 @@ def test_the_solution_is_a_vertex_and_a_threshold_rule():
     np.testing.assert_array_equal(result.f[decided], reduced[decided] > 0)
 
 
+@pytest.mark.parametrize("method", ["auto", "ipm", "highs"])
+@pytest.mark.parametrize(("of_score", "of_rows"), [(1e16, 1.0), (1e-16, 1.0), (1.0, 1e150), (1e-140, 1e-30)])
+def test_the_units_of_score_and_rows_do_not_matter(of_score, of_rows, method):
+    score, rows = gaussian_program(300)
+    plain = solve_fair_lp(score, rows.A, rows.b, rows.C, method=method)
+    scale = np.where(np.arange(len(rows.b)) % 2, of_rows, 1.0)
+    C = None if rows.C is None else rows.C * scale[:, None]
+    start = plain.multipliers * (of_score / scale)
+    for warm_start in (None, start):
+        far = solve_fair_lp(
+            score * of_score, rows.A * scale, rows.b * scale, C, method=method, warm_start=warm_start
+        )
+        assert far.status == "optimal"
+        assert far.primal == pytest.approx(plain.primal * of_score, rel=1e-9)
+        np.testing.assert_allclose(far.multipliers, start, rtol=1e-6, atol=1e-9 * start.max())
+
+
 def test_a_warm_start_leads_to_the_same_optimum():
     score, rows = gaussian_program(20_000)
     cold = solve_fair_lp(score, rows.A, rows.b)

@@ -166,7 +166,7 @@ def sensitive_table(sensitive_features: Any, n: int | None = None) -> pd.DataFra
         array = np.asarray(sensitive_features)
         if array.ndim not in (1, 2):
             raise ValueError(f"sensitive_features must be 1-D or 2-D; got shape {array.shape}")
-        array = array.reshape(len(array), -1)
+        array = array[:, None] if array.ndim == 1 else array
         columns = list(array.T)
         names = [f"sensitive_feature_{j}" for j in range(array.shape[1])]
     if not columns:

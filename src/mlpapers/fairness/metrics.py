@@ -68,6 +68,8 @@ def check_predictions(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[Array, Arra
     Of two labels that are not 0 and 1 the greater is positive, as for the classifiers.
     """
     given = flat_labels(y_true)
+    if given.size == 0:
+        raise ValueError("y_true must hold at least one label")
     predicted = np.asarray(y_pred)
     predicted = predicted if predicted.shape == given.shape else flat_labels(predicted)
     if predicted.shape != given.shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,8 @@ __all__ = ["SOLVERS", "FairLPResult", "solve_fair_lp"]
 
 SOLVERS = ("auto", "ipm", "sifting", "highs")
 Array = NDArray[np.float64]
+# Scores and rows this far from 1 are solved in other units: tolerances and starting points are absolute.
+_FAR = 2.0**20
 # What counts as a violated row, relative to weights that sum to 1.
 _INFEASIBLE = 1e-7
 # Multipliers this close to optimal leave the crossover few samples to decide.
@@ -134,7 +136,8 @@ def solve_fair_lp(
         with at most 4 samples each, and "ipm" otherwise and wherever the others end short of the optimum.
         "highs" is a general solver on the full program, for reference.
     tol : float, default=1e-9
-        Duality gap per unit of weight.
+        Duality gap per unit of weight; per unit of the score too, where that is beyond a million or below a
+        millionth.
     max_iter : int, default=100
         Interior-point iterations at most.
     warm_start : array of shape (Kc,), optional
@@ -174,9 +177,30 @@ def solve_fair_lp(
         return _result(
             s, rows, bounds, free, weights, np.zeros(0), (s > 0).astype(float), np.zeros(0), 0, tol
         )
+    of_score, of_rows = _unit(np.abs(s).max(initial=0.0)), _unit(np.abs(rows).max(axis=0, initial=0.0))
+    if np.any(of_score != 1.0) or np.any(of_rows != 1.0):
+        # In other units the multipliers are of_score / of_rows times as large.
+        s, rows, bounds, free = s * of_score, rows * of_rows, bounds * of_rows, free * of_rows[:, None]
+        start = None if start is None else start * (of_score / of_rows)
     if method == "highs":
-        return _solve_highs(s, rows, bounds, free, weights, tol)
-    return _solve_exactly(s, rows, bounds, free, weights, start, method, tol, max_iter)
+        result = _solve_highs(s, rows, bounds, free, weights, tol)
+    else:
+        result = _solve_exactly(s, rows, bounds, free, weights, start, method, tol, max_iter)
+    if np.all(of_score == 1.0) and np.all(of_rows == 1.0):
+        return result
+    return replace(
+        result,
+        multipliers=result.multipliers * (of_rows / of_score),
+        primal=result.primal / float(of_score),
+        dual=result.dual / float(of_score),
+        gap=result.gap / float(of_score),
+    )
+
+
+def _unit(size: Array | np.floating[Any]) -> Array:
+    """Return the power of two that brings a size to about 1, and 1 for sizes that the solver takes."""
+    far = (size > 0.0) & ((size < 1.0 / _FAR) | (size > _FAR))
+    return np.where(far, np.exp2(-np.floor(np.log2(np.where(far, size, 1.0)))), 1.0)
 
 
 def _solve_exactly(
