@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 class Components(NamedTuple):
-    """A fitted mixture: (means, covariances, priors), penalised log-likelihoods, and whether they settled."""
+    """A fitted mixture: (means, covariances, priors), the log-likelihoods, and whether they settled."""
 
     parameters: tuple[Array, Array, Array]
     log_likelihood: list[float]
@@ -25,10 +25,10 @@ class Components(NamedTuple):
 def fit_components(
     X: Array, codes: NDArray[np.int64], C: int, form: str, reg: float, max_iter: int, tol: float
 ) -> Components:
-    """Maximise the penalised likelihood of labelled (code >= 0) and unlabelled rows.
+    """Maximise the likelihood of labelled (code >= 0) and unlabelled rows under :func:`log_densities`.
 
-    The penalty -reg/2 sum_c tr(Sigma_c^-1) turns the M step into Sigma_c = (scatter_c + reg I) / n_c, so that
-    the penalised likelihood rises with every iteration, also for singular scatter.
+    Their M step is Sigma_c = scatter_c / n_c + reg I, so that the likelihood rises with every iteration, also
+    for singular scatter, and a constant column has the variance reg in every class, large or small.
     """
     n = len(X)
     labeled = codes >= 0
@@ -39,11 +39,10 @@ def fit_components(
     converged = False
     while True:
         means, covariances, priors = parameters
-        joint = log_densities(X, means, covariances) + np.log(priors)
+        joint = log_densities(X, means, covariances, reg) + np.log(priors)
         evidence = logsumexp(joint, axis=1)
         observed = np.where(labeled, (joint * fixed).sum(axis=1), evidence).sum()
-        penalty = 0.5 * reg * sum(float(np.trace(np.linalg.inv(S))) for S in covariances)
-        history.append(float(observed) - penalty)
+        history.append(float(observed))
         converged = len(history) > 1 and history[-1] - history[-2] <= tol * n
         if converged or len(history) > max_iter:
             return Components(parameters, history, bool(converged))
@@ -51,13 +50,19 @@ def fit_components(
         parameters = _maximise(X, weights, form, reg)
 
 
-def log_densities(X: Array, means: Array, covariances: Array) -> Array:
-    """Return log N(x_i; means_c, covariances_c), shape (n, C)."""
+def log_densities(X: Array, means: Array, covariances: Array, reg: float) -> Array:
+    """Return E log N(x_i + e; means_c, covariances_c) over errors e ~ N(0, reg I), shape (n, C).
+
+    That is log N(x_i; means_c, covariances_c) - reg/2 tr(covariances_c^-1).
+    """
     columns = []
+    identity = np.eye(X.shape[1])
     for mean, S in zip(means, covariances):
         L = linalg.cholesky(S, lower=True)
         z = linalg.solve_triangular(L, (X - mean).T, lower=True)
-        columns.append(-0.5 * (z * z).sum(axis=0) - np.log(np.diag(L)).sum())
+        inverse = linalg.solve_triangular(L, identity, lower=True)
+        distances = (z * z).sum(axis=0) + reg * (inverse * inverse).sum()
+        columns.append(-0.5 * distances - np.log(np.diag(L)).sum())
     densities: Array = np.column_stack(columns) - 0.5 * X.shape[1] * np.log(2.0 * np.pi)
     return densities
 
@@ -82,7 +87,7 @@ def _maximise(X: Array, weights: Array, form: str, reg: float) -> tuple[Array, A
     for count, mean, weight in zip(counts, means, weights.T):
         residual = X - mean
         scatter = (residual * weight[:, None]).T @ residual
-        covariances.append(_shape((scatter + reg * np.eye(X.shape[1])) / count, form))
+        covariances.append(_shape(scatter / count, form) + reg * np.eye(X.shape[1]))
     return means, np.array(covariances), counts / counts.sum()
 
 

@@ -46,8 +46,9 @@ class GMMEMClassifier(ClassifierMixin, BaseEstimator):
         Stop when the log-likelihood per row rises by no more.
     covariance : {"spherical-symmetric", "spherical", "diag", "full"}, default="spherical-symmetric"
     reg : float, default=1e-6
-        Strength of a penalty reg tr(Sigma^-1)/2 per class that keeps covariances away from zero; it is part
-        of the log-likelihood. In the symmetric model, the smallest sigma^2.
+        Variance of a normal error in every entry of X. It is added to every variance, so that none is zero;
+        a row counts with its expected log-density, which is lower by reg tr(Sigma^-1)/2. In the symmetric
+        model, the smallest sigma^2.
     random_state : int, RandomState or None
         Of the sign, where no row of the symmetric model has a label.
 
@@ -181,7 +182,7 @@ class GMMEMClassifier(ClassifierMixin, BaseEstimator):
 
     def _posterior(self, X: Array) -> Array:
         if hasattr(self, "covariances_") and self.covariance != "spherical-symmetric":
-            scores = log_densities(X, self.means_, self.covariances_) + np.log(self.priors_)
+            scores = log_densities(X, self.means_, self.covariances_, self.reg) + np.log(self.priors_)
             return np.asarray(softmax(scores, axis=1))
         positive = expit(2.0 * (X @ self.means_[1]) / self.sigma_**2)
         return np.column_stack([1.0 - positive, positive])
