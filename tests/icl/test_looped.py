@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 from sklearn import config_context, get_config
 from sklearn.base import clone
+from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 
 from mlpapers.icl import (
     GMMEMClassifier,
@@ -27,7 +28,7 @@ from mlpapers.icl import (
 from mlpapers.icl._guard import labeled_errors, stratified_folds
 from mlpapers.icl._labels import read_labels
 from mlpapers.icl._loop import LoopSettings, balanced, noisy, run_loops
-from mlpapers.icl._soft import choose_way
+from mlpapers.icl._soft import choose_way, why_hard
 from mlpapers.testing import check_result
 
 
@@ -186,6 +187,57 @@ def test_weights_reach_the_steps_of_a_pipeline(gmm, routing):
     np.testing.assert_allclose(scaler.var_, X.var(axis=0), rtol=1e-12)
     with pytest.warns(UserWarning, match="Pipeline takes neither soft labels nor weights"):
         LoopedClassifier(make_pipeline(StandardScaler(), KNeighborsClassifier(3))).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [LinearSVC(), RidgeClassifier(), make_pipeline(StandardScaler(), LinearSVC())],
+    ids=lambda base: type(base).__name__,
+)
+@pytest.mark.parametrize("name", ["gmm", "iris"])
+def test_hard_labels_need_only_predictions(request, base, name):
+    X, y, _ = request.getfixturevalue(name)
+    names = np.array(["ash", "birch", "cedar"])
+    given = np.where(y < 0, "-1", names[y])
+    known, model = y >= 0, clone(base)
+    stages = [model.fit(X[known], given[known]).predict(X)]
+    for _ in range(3):
+        stages.append(model.fit(X, np.where(known, given, stages[-1])).predict(X))
+    looped = LoopedClassifier(base, soft="hard", selection="last", n_loops=3, tol=0.0).fit(X, given)
+    np.testing.assert_array_equal(list(looped.staged_predict(X)), stages)
+    np.testing.assert_array_equal(looped.predict(X), stages[-1])
+    assert set(looped.label_distributions_.ravel()) == {0.0, 1.0}
+    assert not hasattr(looped, "predict_proba")
+    assert not hasattr(looped, "staged_predict_proba")
+    found = LoopedClassifier(base, selection="last")
+    with pytest.warns(UserWarning, match="looped over hard labels"):
+        found.fit(X, given)
+    assert found.soft_ == "hard"
+
+
+@pytest.mark.parametrize(
+    ("options", "way_out"),
+    [
+        ({}, "selection='last'"),
+        ({"selection": "cv"}, "selection='last'"),
+        ({"selection": "last", "balance": "prior"}, "balance=None"),
+    ],
+)
+def test_what_needs_probabilities_says_so(gmm, options, way_out):
+    X, y, y_true = gmm
+    looped = LoopedClassifier(LinearSVC(), soft="hard", **options)
+    with pytest.raises(TypeError, match=f"LinearSVC does not predict; pass {way_out}"):
+        looped.fit(X, y)
+    for rows in (LoopedClassifier(LinearSVC(), n_loops=0).fit(X, y), looped.fit(X, y_true)):
+        assert rows.n_loops_ == 0
+
+
+def test_probabilities_from_inner_folds_are_not_weighted():
+    support = SVC(probability=True)
+    for base in (support, make_pipeline(StandardScaler(), support)):
+        assert choose_way(base, "auto") == "hard"
+        assert choose_way(base, "weight") == "weight"
+        assert "folds of its own" in why_hard(base)
 
 
 def test_regression_of_two_classes_is_one_regressor(gmm):
@@ -386,7 +438,9 @@ def test_refusals(gmm):
         ("regress", GaussianNB()),
         ("soft", GaussianNB()),
         ("hard", Ridge()),
-        ("auto", LinearSVC()),
+        ("weight", LinearSVC()),
+        ("hard", StandardScaler()),
+        ("auto", KMeans()),
     ):
         with pytest.raises(TypeError, match=type(base).__name__):
             choose_way(base, way)

@@ -13,7 +13,15 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 
-__all__ = ["SOFT_WAYS", "SoftModel", "choose_way", "fit_hard", "fit_soft"]
+__all__ = [
+    "SOFT_WAYS",
+    "SoftModel",
+    "choose_way",
+    "fit_hard",
+    "fit_soft",
+    "predicts_probabilities",
+    "why_hard",
+]
 
 Array = NDArray[np.float64]
 
@@ -40,8 +48,10 @@ class SoftModel:
         self.regresses = regresses
 
     def predict_proba(self, X: Any) -> Array:
-        """Return distributions (q, C)."""
+        """Return distributions (q, C); one-hot where the estimator predicts classes only."""
         C = len(self.classes)
+        if not predicts_probabilities(self.estimators[0]):
+            return np.eye(C)[np.searchsorted(self.classes, self.estimators[0].predict(X))]
         if not self.regresses:
             known = self.estimators[0].predict_proba(X)
             if len(self.estimators[0].classes_) == C:
@@ -66,13 +76,15 @@ def choose_way(estimator: Any, soft: str) -> str:
         Where the estimator cannot; it names the estimator.
     """
     name = type(estimator).__name__
+    probable = predicts_probabilities(estimator)
     can = {
         "soft": callable(getattr(estimator, "fit_soft", None)),
         "regress": is_regressor(estimator),
         "weight": _takes_weights(estimator),
         "hard": True,
     }
-    way = next(way for way in SOFT_WAYS if can[way]) if soft == "auto" else soft
+    usable = {**can, "weight": can["weight"] and probable and not _splits_rows(estimator)}
+    way = next(way for way in SOFT_WAYS if usable[way]) if soft == "auto" else soft
     reasons = {
         "soft": "has no method fit_soft(X, P, classes)",
         "regress": "is not a regressor",
@@ -82,9 +94,24 @@ def choose_way(estimator: Any, soft: str) -> str:
         raise TypeError(f"soft={way!r} does not work with estimator {name}, which {reasons[way]}")
     if way != "regress" and is_regressor(estimator):
         raise TypeError(f"soft={way!r} does not work with estimator {name}, a regressor; use soft='regress'")
-    if way != "regress" and not callable(getattr(estimator, "predict_proba", None)):
+    if not probable and (way != "hard" or not is_classifier(estimator)):
         raise TypeError(f"estimator {name} has no predict_proba, which soft={way!r} needs")
     return way
+
+
+def predicts_probabilities(estimator: Any) -> bool:
+    """Whether distributions can be had from the estimator: by predict_proba, or of a regressor."""
+    return is_regressor(estimator) or callable(getattr(estimator, "predict_proba", None))
+
+
+def why_hard(estimator: Any) -> str:
+    """Return why "auto" comes down to hard labels."""
+    name = type(estimator).__name__
+    if not _takes_weights(estimator):
+        return f"{name} takes neither soft labels nor weights"
+    if not predicts_probabilities(estimator):
+        return f"{name} predicts no probabilities"
+    return f"{name} has its probabilities from folds of its own, which part the weighted copies of a row"
 
 
 def fit_hard(
@@ -134,10 +161,19 @@ def _unfitted(estimator: Any) -> Any:
 
 
 def _takes_weights(estimator: Any) -> bool:
-    last = estimator
-    while isinstance(last, Pipeline):
-        last = last.steps[-1][1]
+    last = _last_step(estimator)
     return is_classifier(last) and bool(_weight_names(last))
+
+
+def _splits_rows(estimator: Any) -> bool:
+    """Whether probabilities come from libsvm's cross-validation, which copies of rows would mislead."""
+    return getattr(_last_step(estimator), "probability", None) is True
+
+
+def _last_step(estimator: Any) -> Any:
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return estimator
 
 
 def _weight_names(estimator: Any) -> list[str]:

@@ -9,18 +9,32 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpapers.core.validation import check_choice, check_int, check_real, check_rng
 from mlpapers.icl._guard import MIN_LABELS, labeled_errors
 from mlpapers.icl._labels import check_mark, read_rows
 from mlpapers.icl._loop import LoopSettings, LoopTrace, run_loops
-from mlpapers.icl._soft import SOFT_WAYS, SoftModel, choose_way, fit_hard
+from mlpapers.icl._soft import (
+    SOFT_WAYS,
+    SoftModel,
+    choose_way,
+    fit_hard,
+    predicts_probabilities,
+    why_hard,
+)
 from mlpapers.icl.loop_result import LoopResult
 
 __all__ = ["LoopedClassifier"]
 
 Array = NDArray[np.float64]
+
+
+def _has_probabilities(looped: LoopedClassifier) -> bool:
+    if looped.estimator is not None and not predicts_probabilities(looped.estimator):
+        raise AttributeError(f"estimator {type(looped.estimator).__name__} has no predict_proba")
+    return True
 
 
 class LoopedClassifier(ClassifierMixin, BaseEstimator):
@@ -41,12 +55,15 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
         How soft labels reach the base: "soft" calls ``fit_soft(X, P, classes)``; "regress" fits a regressor
         to 2P - 1 (one for two classes, else one per class) and clips what it predicts; "weight" repeats each
         row once per class with weight P_ic, which in a pipeline go to every step that takes weights (others
-        see a row as often as it has likely classes); "hard" takes the most probable class. "auto" is the
-        first that works, with a warning where that is "hard".
+        see a row as often as it has likely classes); "hard" takes the most probable class, or what a
+        classifier without ``predict_proba`` predicts. "auto" is the first that works, with a warning where
+        that is "hard"; weights do not work for an SVC with ``probability=True``, whose internal folds part
+        the copies of a row.
     selection : {"risk", "last", "cv"}, default="risk"
         The loop with the smallest risk (the first of equals), the last one, or "cv": the one with the
         smallest risk only if looping also predicts held-out labelled rows no worse than loop 0 does. With
-        fewer than 5 labels in a class, "cv" acts as "risk".
+        fewer than 5 labels in a class, "cv" acts as "risk". A classifier without ``predict_proba`` has no
+        risk and needs "last".
     pool_step : int, optional
         Let the pool of unlabelled rows grow by that many per loop; by default all are used at once.
     damping : float, default=0.0
@@ -153,7 +170,7 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             With fewer than two classes among the labelled rows or a parameter out of range.
         TypeError
-            Where the base has not what `soft` needs; the message names it.
+            Where the base has not what `soft`, `selection` or `balance` needs; the message names it.
 
         Warns
         -----
@@ -177,10 +194,20 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, self.soft_ = labels.classes, settings.way
         known, codes, unknown = X[labeled], labels.codes[labeled], X[~labeled]
         errors = np.full(2, np.nan)
+        if len(unknown) and settings.n_loops and not predicts_probabilities(base):
+            for name, value, needed in (
+                ("selection", self.selection, "last"),
+                ("balance", self.balance, None),
+            ):
+                if value != needed:
+                    raise TypeError(
+                        f"{name}={value!r} needs class probabilities, which estimator {type(base).__name__} "
+                        f"does not predict; pass {name}={needed!r}"
+                    )
         if self.soft == "auto" and settings.way == "hard" and len(unknown) and settings.n_loops:
             warnings.warn(
-                f"{type(base).__name__} takes neither soft labels nor weights: it is looped over hard "
-                "labels, which keep what it got wrong; pass soft='hard' where that is wanted",
+                f"{why_hard(base)}: it is looped over hard labels, which keep what it got wrong; pass "
+                "soft='hard' where that is wanted",
                 UserWarning,
                 stacklevel=2,
             )
@@ -204,8 +231,9 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
         self.loop_result_ = _summarise(trace, best, self.selection, errors)
         return self
 
+    @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> Array:
-        """Return class probabilities of the selected loop's model.
+        """Return class probabilities of the selected loop's model, for a base that has them.
 
         Parameters
         ----------
@@ -215,8 +243,7 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
         -------
         probabilities : ndarray of shape (q, C)
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        X = self._rows(X)
         return self._models[self.best_loop_].predict_proba(X)
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -230,9 +257,11 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
         -------
         y : ndarray of shape (q,)
         """
-        probabilities = self.predict_proba(X)
+        X = self._rows(X)
+        probabilities = self._models[self.best_loop_].predict_proba(X)
         return np.asarray(self.classes_[probabilities.argmax(axis=1)])
 
+    @available_if(_has_probabilities)
     def staged_predict_proba(self, X: Any) -> Iterator[Array]:
         """Yield class probabilities of every loop's model, loop 0 first.
 
@@ -244,8 +273,7 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
         ------
         probabilities : ndarray of shape (q, C)
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        X = self._rows(X)
         for model in self._models:
             yield model.predict_proba(X)
 
@@ -260,8 +288,14 @@ class LoopedClassifier(ClassifierMixin, BaseEstimator):
         ------
         y : ndarray of shape (q,)
         """
-        for probabilities in self.staged_predict_proba(X):
-            yield np.asarray(self.classes_[probabilities.argmax(axis=1)])
+        X = self._rows(X)
+        for model in self._models:
+            yield np.asarray(self.classes_[model.predict_proba(X).argmax(axis=1)])
+
+    def _rows(self, X: Any) -> Array:
+        check_is_fitted(self)
+        rows: Array = validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        return rows
 
     def _check_parameters(self) -> np.random.Generator:
         check_int("n_loops", self.n_loops, minimum=0)
