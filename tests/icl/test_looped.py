@@ -21,6 +21,8 @@ from sklearn.svm import SVC, LinearSVC
 from mlpapers.icl import (
     GMMEMClassifier,
     LoopedClassifier,
+    MiniPFNClassifier,
+    PolynomialClassifier,
     SemiSupervisedPlugIn,
     SupervisedPlugIn,
     make_semisupervised_gmm,
@@ -358,6 +360,56 @@ def test_names_and_minus_one_in_one_array(gmm):
         ]
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        LoopedClassifier(GaussianNB(), selection="last"),
+        GMMEMClassifier(),
+        *(GMMEMClassifier(covariance=form) for form in ("spherical", "diag", "full")),
+        SemiSupervisedPlugIn(),
+        SupervisedPlugIn(),
+        PolynomialClassifier([1.0, 1.0]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("mark", ["-1", -1])
+def test_text_marks_in_every_container(gmm, model, mark):
+    X, y, _ = gmm
+    labels = [("ham", "spam")[code] if code >= 0 else mark for code in y]
+    plain = np.array(["ham", "spam"])[clone(model).fit(X, y).predict(X)]
+    text = ["string", "category", "str"] if mark == "-1" else ["category"]
+    for given in (
+        labels,
+        np.array(labels),
+        np.array(labels, dtype=object),
+        pd.Series(labels, dtype=object),
+        pd.Categorical(labels),
+        *(pd.Series(labels, dtype=dtype) for dtype in text),
+    ):
+        found = clone(model).fit(X, given)
+        assert found.classes_.tolist() == ["ham", "spam"]
+        np.testing.assert_array_equal(found.predict(X), plain)
+
+
+@pytest.mark.parametrize("names", [[0, 1], [0.0, 1.0], ["0", "1"]], ids=str)
+@pytest.mark.parametrize("options", [{}, {"unlabeled": -1}], ids=str)
+def test_objects_are_read_as_their_values(gmm, names, options):
+    X, y, _ = gmm
+    labels = [*names, -1 if isinstance(names[0], str) else type(names[0])(-1)]
+    plain = LoopedClassifier(GaussianNB()).fit(X, y)
+    for given in (np.array(labels)[y], np.array(labels, dtype=object)[y]):
+        found = LoopedClassifier(GaussianNB(), **options).fit(X, given)
+        assert found.classes_.tolist() == names
+        np.testing.assert_array_equal(found.predict_proba(X), plain.predict_proba(X))
+
+
+def test_objects_of_one_name_beside_minus_one(gmm):
+    X, _, y_true = gmm
+    with pytest.warns(UserWarning, match="taken for a class"):
+        found = LoopedClassifier(GaussianNB()).fit(X, np.array(["ham", -1], dtype=object)[y_true])
+    assert found.classes_.tolist() == ["-1", "ham"]
+
+
 def test_minus_one_can_be_a_class(gmm):
     X, _, y_true = gmm
     with pytest.warns(UserWarning, match="taken for a class"):
@@ -452,3 +504,40 @@ def test_refusals(gmm):
         LoopedClassifier(GaussianNB(), unlabeled=0).fit(X, np.where(y == 1, 1, 0))
     with pytest.raises(ValueError, match="Unknown label type"):
         LoopedClassifier(GaussianNB()).fit(X, np.linspace(0, 1, len(y)))
+
+
+@pytest.mark.parametrize("mark", ["zz", -1])
+@pytest.mark.parametrize(
+    "given",
+    [np.array([None, "a", "b"] * 40, dtype=object), pd.Series([np.nan, 0.0, 1.0] * 40)],
+    ids=["none", "nan"],
+)
+def test_missing_labels_under_another_mark_are_named(gmm, given, mark):
+    with pytest.raises(ValueError, match=rf"y holds (None|nan) in row 0, but unlabeled='?{mark}"):
+        LoopedClassifier(GaussianNB(), unlabeled=mark).fit(gmm[0], given)
+
+
+@pytest.mark.parametrize("mark", [None, np.nan, pd.NA], ids=str)
+@pytest.mark.parametrize(
+    "model",
+    [LoopedClassifier(GaussianNB()), GMMEMClassifier(covariance="diag"), SemiSupervisedPlugIn()],
+    ids=str,
+)
+def test_labels_that_are_all_missing(gmm, model, mark):
+    X = gmm[0]
+    for given in ([mark] * len(X), pd.Series([mark] * len(X), dtype="Int64" if mark is pd.NA else None)):
+        with pytest.raises(ValueError, match="at least two classes among the labelled rows"):
+            clone(model).fit(X, given)
+        with pytest.raises(ValueError, match="row 0 has none"):
+            MiniPFNClassifier().fit(X, given)
+
+
+@pytest.mark.parametrize(
+    "model", [LoopedClassifier(GaussianNB()), GMMEMClassifier(), SupervisedPlugIn()], ids=str
+)
+@pytest.mark.parametrize("dtype", [object, "category", "string"])
+def test_columns_of_words_are_named(gmm, model, dtype):
+    X, y, _ = gmm
+    frame = pd.DataFrame(X).add_prefix("x").assign(sex=pd.Series(["F", "M"] * 60, dtype=dtype))
+    with pytest.raises(ValueError, match="X must be numeric; column 'sex' holds text"):
+        clone(model).fit(frame, y)

@@ -48,16 +48,17 @@ def test_without_labels():
 def test_numbers_that_are_all_missing_are_refused():
     X, y, _, _ = data()
     for estimator in (SupervisedPlugIn(), GMMEMClassifier()):
-        with pytest.raises(ValueError, match="Input y contains NaN"):
+        with pytest.raises(ValueError, match="at least two classes among the labelled rows"):
             estimator.fit(X, np.full(len(y), np.nan))
 
 
 @pytest.mark.parametrize("mark", [-1, -1.0, None, "-1"])
 def test_every_mark_can_stand_on_every_row(mark):
     X, y, _, _ = data()
-    with pytest.warns(UserWarning, match="no labelled row"):
-        model = SupervisedPlugIn().fit(X, [mark] * len(y))
-    assert not model.coef_.any()
+    for labels in ([mark] * len(y), np.array([mark] * len(y), dtype=object)):
+        with pytest.warns(UserWarning, match="no labelled row"):
+            model = SupervisedPlugIn().fit(X, labels)
+        assert not model.coef_.any()
     spread = GMMEMClassifier(random_state=0).fit(X, [mark] * len(y))
     assert np.array_equal(spread.means_, GMMEMClassifier(random_state=0).fit(X, np.full(len(y), -1)).means_)
     for estimator in (SupervisedPlugIn(), GMMEMClassifier()):

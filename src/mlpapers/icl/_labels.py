@@ -45,8 +45,8 @@ def read_labels(
     ----------
     y : ndarray of shape (n,)
     unlabeled : "auto", or the value that marks a row without label
-        "auto" takes -1 for the mark ("-1" in text), unless fewer than two classes would be left; then -1 is a
-        class and a UserWarning says so.
+        "auto" takes -1 for the mark ("-1" in text; among objects either), unless fewer than two classes would
+        be left; then -1 is a class and a UserWarning says so.
     missing : ndarray of shape (n,) of bool, optional
         Which rows have no label, where that is known already.
     binary : str, optional
@@ -59,9 +59,8 @@ def read_labels(
     """
     auto = missing is None and isinstance(unlabeled, str) and unlabeled == "auto"
     if missing is None:
-        # Names together with -1 in one array of numpy are all text.
-        missing = marked(y, "-1") if auto and y.dtype.kind == "U" else marked(y, -1 if auto else unlabeled)
-    present = y[~missing]
+        missing = auto_marked(y) if auto else marked(y, unlabeled)
+    present = _comparable(y[~missing])
     # Integers and text are classes whatever they hold; the check is for numbers with a fraction.
     if present.size and present.dtype.kind not in "biuUS":
         check_classification_targets(present)
@@ -73,7 +72,8 @@ def read_labels(
             stacklevel=4,
         )
         missing = np.zeros(len(y), dtype=bool)
-        present, classes = y, np.unique(y)
+        present = _comparable(y)
+        classes = np.unique(present)
     if len(classes) < 2:
         raise ValueError(
             f"y must have at least two classes among the labelled rows; got {len(classes)} class: "
@@ -95,22 +95,25 @@ def read_rows(
     """Return checked X (n, d) float64 and the labels, and set ``n_features_in_``.
 
     As :func:`validate_rows` and :func:`read_labels`, for y in which missing values may mark rows: where the
-    mark is None or NaN, and for "auto" where y holds any.
+    mark is None or NaN, and for "auto" where y holds any. Under any other mark they are refused.
     """
-    missing = None
-    if is_missing_mark(unlabeled) or (isinstance(unlabeled, str) and unlabeled == "auto"):
-        missing = missing_values(y)
-        if missing is not None:
-            # Validators refuse missing values in y; any label will do in their place.
-            raw = np.array(y, dtype=object)
-            raw[missing] = raw[~missing][0]
-            y = np.array(raw.tolist())
+    missing = missing_values(y)
+    if missing is not None:
+        raw = np.array(y, dtype=object)
+        if not is_missing_mark(unlabeled) and not (isinstance(unlabeled, str) and unlabeled == "auto"):
+            row = int(np.argmax(missing))
+            raise ValueError(
+                f"y holds {raw[row]} in row {row}, but unlabeled={unlabeled!r} marks rows without label"
+            )
+        # Validators refuse missing values in y; any label will do in their place.
+        raw[missing] = 0 if missing.all() else raw[~missing][0]
+        y = np.array(raw.tolist())
     X, y = validate_rows(estimator, X, y)
     return X, read_labels(y, unlabeled, missing=missing, binary=binary)
 
 
 def missing_values(y: Any) -> NDArray[np.bool_] | None:
-    """Return which entries of y (n,) are None, NaN or pandas' NA; None where no entry or every one is."""
+    """Return which entries of y (n,) are None, NaN or pandas' NA; None where no entry is."""
     dtype = getattr(y, "dtype", None)
     if y is None or (isinstance(dtype, np.dtype) and dtype.kind in "biuUS"):
         return None
@@ -123,7 +126,7 @@ def missing_values(y: Any) -> NDArray[np.bool_] | None:
     if values.ndim != 1:
         return None
     missing = np.asarray(pd.isna(values), dtype=bool)
-    return missing if missing.any() and not missing.all() else None
+    return missing if missing.any() else None
 
 
 def validate_rows(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:
@@ -131,6 +134,11 @@ def validate_rows(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.float64], 
 
     Arrays that are already what it would make of them skip its conversions, which would take most of the time
     of a fit to a few hundred rows.
+
+    Raises
+    ------
+    ValueError
+        As ``validate_data``; where a column of a frame holds text, naming the column.
     """
     ready = (
         type(X) is np.ndarray
@@ -146,9 +154,15 @@ def validate_rows(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.float64], 
     if ready and np.isfinite(X).all():
         estimator.n_features_in_ = X.shape[1]
         return X, y
-    checked: tuple[NDArray[np.float64], NDArray[Any]] = validate_data(
-        estimator, X, y, dtype=np.float64, order="C"
-    )
+    try:
+        checked: tuple[NDArray[np.float64], NDArray[Any]] = validate_data(
+            estimator, X, y, dtype=np.float64, order="C"
+        )
+    except ValueError as error:
+        column = _text_column(X) if "could not convert string" in str(error) else None
+        if column is None:
+            raise
+        raise ValueError(f"X must be numeric; column {column!r} holds text") from error
     return checked
 
 
@@ -178,5 +192,26 @@ def marked(y: NDArray[Any], mark: Any) -> NDArray[np.bool_]:
         if isinstance(mark, str):
             raise ValueError(f"unlabeled={mark!r} is text, but y holds numbers (dtype {y.dtype})")
         return np.asarray(y == mark)
+    if y.dtype.kind == "U":
+        # Names together with a number in one array of numpy are all text.
+        return np.asarray(y == str(mark))
     mark, *values = (v.item() if isinstance(v, np.generic) else v for v in (mark, *y.tolist()))
-    return np.array([type(value) is type(mark) and value == mark for value in values], dtype=bool)
+    same = [value == mark and isinstance(value, bool) == isinstance(mark, bool) for value in values]
+    return np.array(same, dtype=bool)
+
+
+def auto_marked(y: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which entries of y, which has no missing values, are -1; among objects also the text "-1"."""
+    return marked(y, -1) if y.dtype.kind in "biuf" else marked(y, -1) | marked(y, "-1")
+
+
+def _comparable(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return objects that are not all text as numpy has them from a list, with one type; else `labels`."""
+    if labels.dtype.kind != "O" or all(isinstance(label, str) for label in labels):
+        return labels
+    return np.array(labels.tolist())
+
+
+def _text_column(X: Any) -> Any:
+    columns = X.items() if hasattr(X, "columns") and hasattr(X, "items") else ()
+    return next((name for name, values in columns if any(isinstance(v, str) for v in values)), None)

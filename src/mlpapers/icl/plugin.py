@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from mlpapers.core.validation import check_bool, check_int, check_real, check_rng
+from mlpapers.icl._labels import auto_marked
 from mlpapers.icl._linear_classifier import LinearClassifier, supervised_mean
 from mlpapers.icl._simulate import gram_statistics
 
@@ -258,7 +259,7 @@ def _seed(random_state: Any) -> int:
 
 
 def _has_no_label(y: Any) -> bool:
-    """Whether every entry of y is -1, or every one None, NaN or NA in an array of objects.
+    """Whether every entry of y is -1 ("-1" in text), or every one None, NaN or NA in an array of objects.
 
     Numbers that are all NaN are refused, as scikit-learn asks of classifiers.
     """
@@ -268,10 +269,9 @@ def _has_no_label(y: Any) -> bool:
         return False
     if labels.ndim != 1 or labels.size == 0:
         return False
-    if labels.dtype.kind in "ifU":
-        return bool((labels == ("-1" if labels.dtype.kind == "U" else -1)).all())
     if labels.dtype.kind != "O":
-        return False
+        return bool(auto_marked(labels).all())
     import pandas as pd
 
-    return bool(pd.isna(labels).all())
+    missing = pd.isna(labels)
+    return bool(missing.all() or (not missing.any() and auto_marked(labels).all()))
