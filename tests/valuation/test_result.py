@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 from scipy.stats import norm
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
+from mlpapers.valuation import AsymmetricShapley
 from mlpapers.valuation.result import ValuationResult
 
 
@@ -130,3 +135,66 @@ def test_names_of_players_index_the_table_and_come_back_from_a_file(tmp_path):
             dataclasses.replace(monte_carlo(draws + 1.0), players=names[::-1]) + result
     with pytest.raises(ValueError, match="players must name the 3 values; got 2"):
         dataclasses.replace(monte_carlo(draws), players=names[:2])
+
+
+X, Y = np.random.default_rng(6).normal(size=(12, 2)), np.array(list("ab") * 6)
+BAYES = GaussianNB()
+
+
+def run(random_state, n_draws, X=X, model=BAYES, player_weights=None):
+    valuer = AsymmetricShapley(
+        model, method="mc", rtol=0, max_permutations=n_draws, random_state=random_state
+    )
+    return valuer.fit(X[:8], Y[:8], X[8:], Y[8:], player_weights=player_weights).result_
+
+
+def through_file(result, path):
+    return ValuationResult.load(result.save(path))
+
+
+def test_runs_that_share_draws_are_not_pooled(tmp_path):
+    pooled = through_file(run(0, 3) + run(1, 4), tmp_path / "pooled.result")
+    for a, b in [
+        (run(0, 3), run(0, 4)),
+        (pooled, run(1, 2)),
+        (run(0, 2), pooled),
+        (run(np.random.SeedSequence(0), 3), run(0, 4)),
+        (run(np.random.default_rng(5), 3), run(np.random.default_rng(5), 4)),
+    ]:
+        with pytest.raises(ValueError, match="share draws, those of the same seed"):
+            a + b
+    rng, seed = np.random.default_rng(5), np.random.SeedSequence(0)
+    for a, b in [(pooled, run(2, 3)), (run(rng, 3), run(rng, 3)), (run(seed, 3), run(seed, 4))]:
+        assert (a + b).meta["n_permutations"] == sum(r.meta["n_permutations"] for r in (a, b))
+
+
+def test_runs_of_different_games_are_not_pooled(tmp_path):
+    result = through_file(run(0, 3), tmp_path / "run.result")
+    for other in [
+        run(1, 3, X=X + 1e-9),
+        run(1, 3, model=None),
+        run(1, 3, model=GaussianNB(var_smoothing=1e-3)),
+        run(1, 3, player_weights=np.arange(1, 9)),
+    ]:
+        with pytest.raises(ValueError, match="different data or utilities"):
+            result + other
+    # The same data in another container, and a run that draws more, are of the same game.
+    assert (result + run(1, 5, X=pd.DataFrame(X))).meta["n_permutations"] == 8
+    texts = pd.DataFrame({"word": ["a"] * 6 + ["b"] * 6, "size": np.arange(12.0)})
+    model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+    with pytest.raises(ValueError, match="different data"):
+        run(0, 3, X=texts, model=model) + run(1, 3, X=texts.assign(word=Y), model=model)
+    assert len(run(0, 3, X=texts, model=model) + run(1, 3, X=texts, model=model)) == 8
+
+
+def test_results_without_seeds_are_pooled_as_they_were():
+    new = run(0, 3)
+    kept = {"n_permutations", "sampler", "antithetic"}
+    old = dataclasses.replace(run(1, 4), meta={k: v for k, v in run(1, 4).meta.items() if k in kept})
+    assert set((old + dataclasses.replace(old, values=old.values + 1.0)).meta) == kept
+    for pooled in (old + new, new + old):
+        assert {name: pooled.meta[name] for name in ("seeds", "game")} == {
+            name: new.meta[name] for name in ("seeds", "game")
+        }
+        with pytest.raises(ValueError, match="share draws"):
+            pooled + new

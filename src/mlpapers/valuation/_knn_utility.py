@@ -95,6 +95,10 @@ class KNNUtility:
             np.broadcast_to(table[0, players], np.broadcast_shapes(np.shape(players), codes.shape))
         )
 
+    def label_arrays(self) -> tuple[NDArray[Any], ...]:
+        """Return what training and validation labels were encoded as."""
+        return self._scores.codes, self._scores.table, self._codes, self._targets
+
     def value_of_sums(self, sums: NDArray[np.float64]) -> float:
         """Return the utility, given the sum (M,) of the scores of the nearest members."""
         return float(self._utilities(sums).mean())

@@ -25,6 +25,7 @@ from mlpapers.valuation._knn_utility import KNNUtility
 from mlpapers.valuation._labels import as_labels, is_real_valued
 from mlpapers.valuation._montecarlo import ScanPlan, estimate_values
 from mlpapers.valuation._precedence import PartialOrder, PrecedenceSampler, count_extensions
+from mlpapers.valuation._provenance import game_fingerprint, seed_range
 from mlpapers.valuation.game import enumerate_values
 from mlpapers.valuation.knn import check_n_neighbors
 from mlpapers.valuation.permutation import GroupSampler, PermutationSampler, required_permutations
@@ -235,6 +236,7 @@ class ShapleyValuer(GameValuer):
             n_jobs=self.n_jobs,
             verbose=self.verbose,
         )
+        precedes = None if order is None else order.precedes
         self.sampler_ = sampler.name
         self.n_permutations_ = found.n_draws
         self._set_values(
@@ -247,7 +249,13 @@ class ShapleyValuer(GameValuer):
             groups=groups,
             n_evaluations=found.n_evaluations,
             converged=found.converged,
-            meta={"n_permutations": found.n_draws, "sampler": sampler.name, "antithetic": self.antithetic},
+            meta={
+                "n_permutations": found.n_draws,
+                "sampler": sampler.name,
+                "antithetic": self.antithetic,
+                "seeds": [seed_range(seeds[: found.n_draws])],
+                "game": game_fingerprint(game, (precedes, weights, size_weights)),
+            },
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +83,9 @@ class ValuationResult(Result):
         The procedure that computed the values, e.g. ``"knn"``, ``"exact"`` or ``"mc"``.
     meta : dict
         Everything else worth keeping. Monte Carlo results carry ``"n_permutations"``, the number of
-        independent draws averaged (an antithetic pair is one draw); `+` needs it.
+        independent draws averaged (an antithetic pair is one draw), which `+` needs, and for `+` to check
+        ``"seeds"``, those of the draws (parent, first, one past the last), and ``"game"``, a hash of the data
+        and the settings of the utility; None where that is any function.
     players : pandas.Index of length n, optional
         Names of the players: the index of a DataFrame `X`, or the sources. To save a result they must be
         strings, numbers, times, or tuples of them.
@@ -97,7 +100,10 @@ class ValuationResult(Result):
         M_2 = M_{2,a} + M_{2,b} + \frac{R_a R_b}{R} (\phi_a - \phi_b)^2, \qquad
         \mathrm{se}^2 = \frac{M_2}{R (R-1)}.
 
-    Runs with the same seed are not independent; adding a result to itself is refused.
+    Runs of the same seed share draws, whatever their number, and are not independent. `+` raises a ValueError
+    where two results, or those they were pooled from, have a draw in common, and where players, groups,
+    method, data or the settings of the utility differ. What a result does not say is not checked: the game
+    behind ``fit_game`` of a function, and the seeds of results that an earlier version saved.
 
     References
     ----------
@@ -145,6 +151,20 @@ class ValuationResult(Result):
             raise ValueError(
                 "the two results are the same run; pooling needs independent runs (other random_state)"
             )
+        games = {result.meta.get("game") for result in (self, other)} - {None}
+        if len(games) > 1:
+            raise ValueError(
+                "results of different data or utilities cannot be pooled: they value different games"
+            )
+        seeds = [*self.meta.get("seeds", ()), *other.meta.get("seeds", ())]
+        if any(a[0] == b[0] and b[1] < a[2] for a, b in pairwise(sorted(seeds))):
+            raise ValueError(
+                "the two results share draws, those of the same seed; pooling needs independent runs "
+                "(other random_state)"
+            )
+        meta = {**other.meta, **self.meta, "n_permutations": sum(draws)}
+        if seeds:
+            meta |= {"seeds": seeds, "game": next(iter(games), None)}
 
         n_a, n_b = draws
         n_draws = n_a + n_b
@@ -157,7 +177,7 @@ class ValuationResult(Result):
             stderr=np.sqrt(second_moment / (n_draws * (n_draws - 1.0))),
             groups=self.groups.copy(),
             method=self.method,
-            meta={**other.meta, **self.meta, "n_permutations": n_draws},
+            meta=meta,
             players=other.players if self.players is None else self.players,
         )
 
