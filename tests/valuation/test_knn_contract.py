@@ -8,9 +8,11 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-from mlpapers.valuation.asymmetric import AsymmetricShapley
+from mlpapers.valuation.asymmetric import AsymmetricShapley, DataShapley
 from mlpapers.valuation.baselines import LeaveOneOut
+from mlpapers.valuation.curves import point_addition_curve
 from mlpapers.valuation.knn import KNNShapley, knn_loo
 from mlpapers.valuation.market import DataMarket
 from mlpapers.valuation.result import ValuationResult
@@ -196,17 +198,48 @@ def test_real_valued_targets_are_no_labels(data, convert):
 
 
 @pytest.mark.parametrize(
-    "valuer", [KNNShapley(), AsymmetricShapley(), LeaveOneOut()], ids=lambda v: type(v).__name__
+    "valuer",
+    [
+        KNNShapley(),
+        AsymmetricShapley(),
+        LeaveOneOut(),
+        DataShapley(KNeighborsRegressor(3), method="mc", max_permutations=2, random_state=0),
+        UStatisticShapley(KNeighborsRegressor(2), subset_size=5, n_subsets=20, random_state=0),
+    ],
+    ids=lambda v: type(v).__name__,
 )
 @pytest.mark.parametrize("shift", [0.0, 0.25])
-def test_a_column_of_labels_is_flattened(data, valuer, shift):
+@pytest.mark.parametrize("name", ["y", "y_val"])
+def test_a_column_of_labels_is_flattened(data, valuer, shift, name):
     X, y, X_val, y_val = data
+    arguments = {"X": X, "y": y + shift, "X_val": X_val, "y_val": y_val + shift}
     if isinstance(valuer, KNNShapley):
         valuer = KNNShapley(task="regression" if shift else "classification")
-    expected = valuer.fit(X, y + shift, X_val, y_val).values_
+    expected = valuer.fit(**arguments).values_
+    arguments[name] = pd.DataFrame({"y": arguments[name]})
     with pytest.warns(DataConversionWarning, match="column-vector"):
-        values = valuer.fit(X, pd.DataFrame({"y": y + shift}), X_val, y_val).values_
+        values = valuer.fit(**arguments).values_
     np.testing.assert_array_equal(values, expected)
+
+
+def test_columns_of_labels_are_flattened_on_offer_and_in_curves(data):
+    X, y, X_val, y_val = data
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        market = DataMarket(X_val, y_val[:, None])
+    offer = DataMarket(X_val, y_val).offer(X, y, "Ann")
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        assert market.offer(X, y[:, None], "Ann") == offer
+    valuer = UStatisticShapley(subset_size=5, n_subsets=20, random_state=0).fit(*data)
+    new = valuer.evaluate(X_val, y_val)
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        assert np.array_equal(valuer.evaluate(X_val, y_val[:, None]).values, new.values)
+    curve = {"estimator": KNeighborsClassifier(1), "values": np.arange(10.0), "X_test": X_val, "X": X[10:]}
+    expected = point_addition_curve(y=y[10:], y_test=y_val, base=(X[:10], y[:10]), **curve)
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        columns = point_addition_curve(
+            y=y[10:, None], y_test=y_val[:, None], base=(X[:10], y[:10, None]), **curve
+        )
+    assert np.array_equal(columns.scores, expected.scores)
 
 
 @pytest.mark.parametrize(

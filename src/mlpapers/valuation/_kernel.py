@@ -283,6 +283,8 @@ class UtilityKernel(Kernel):
         self.n_samples = len(X)
         self._arguments = (estimator, X_val, y_val, scoring)
         utility = self._utility(None)
+        # A column of labels is flattened here once, with a warning, and not again in each worker.
+        self.y, self._arguments = utility.y, (estimator, X_val, utility.y_val, scoring)
         self.total_utility = float(utility(np.arange(len(X))))
         self.empty_utility = float(utility(np.zeros(0, dtype=np.int64)))
 

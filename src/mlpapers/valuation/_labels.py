@@ -126,7 +126,7 @@ def encode_targets(
 
     `remedy` ends the message where labels turn out to be real numbers.
     """
-    labels, labels_val = as_labels(y), np.asarray(y_val)
+    labels, labels_val = as_labels(y), as_labels(y_val)
     if labels_val.size == 0:
         raise ValueError("y_val must not be empty")
     check_length("y_val", labels_val, n_val, "X_val")

@@ -264,7 +264,7 @@ def knn_task(y: ArrayLike, y_val: ArrayLike) -> str:
 
     Whole numbers are labels, and so is the column that `y_val` names where `y` holds soft labels.
     """
-    labels, labels_val = as_labels(y), np.asarray(y_val)
+    labels, labels_val = as_labels(y), as_labels(y_val)
     if labels.ndim != 1:
         return "classification"
     return "regression" if is_real_valued(labels) or is_real_valued(labels_val) else "classification"

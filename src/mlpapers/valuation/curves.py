@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from mlpapers.core._axes import new_axes
 from mlpapers.core.result import Result
 from mlpapers.core.validation import check_choice, check_int
+from mlpapers.valuation._labels import as_labels
 from mlpapers.valuation._values import as_numbers, as_values
 from mlpapers.valuation.utility import Utility, check_refitted
 
@@ -318,10 +319,9 @@ def _game(
         raise TypeError(f"base must be a pair (X_base, y_base) or None; got {reprlib.repr(base)}")
     X_base, y_base = base
     n_base = len(X_base)
-    if len(np.asarray(y_base)) != n_base:
-        raise ValueError(
-            f"y_base must have one entry per row of X_base ({n_base}); got {len(np.asarray(y_base))}"
-        )
+    labels_base = as_labels(y_base)
+    if len(labels_base) != n_base:
+        raise ValueError(f"y_base must have one entry per row of X_base ({n_base}); got {len(labels_base)}")
     points: Any
     if isinstance(X, pd.DataFrame) and isinstance(X_base, pd.DataFrame):
         if list(X.columns) != list(X_base.columns):
@@ -336,7 +336,7 @@ def _game(
                 f"X_base must have as many columns as X; got shapes {rows_base.shape}, {rows.shape}"
             )
         points = np.concatenate([rows_base, rows])
-    labels = np.concatenate([np.asarray(y_base), np.asarray(y)])
+    labels = np.concatenate([labels_base, as_labels(y)])
     return Utility(estimator, points, labels, X_test, y_test, scoring=scoring), n_base
 
 

@@ -190,7 +190,7 @@ class DataMarket:
         random_state: Any = None,
     ) -> None:
         self.X_val = check_matrix("X_val", X_val, dtype=np.float64, order="C")
-        self.y_val = np.asarray(y_val)
+        self.y_val = as_labels(y_val)
         self.n_neighbors = check_n_neighbors(n_neighbors)
         self.pricing = check_choice("pricing", pricing, PRICING)
         self.confidence = check_real("confidence", confidence, low=0.0, high=1.0, closed="neither")

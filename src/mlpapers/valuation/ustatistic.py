@@ -25,6 +25,7 @@ from mlpapers.core.validation import (
 from mlpapers.valuation._base import row_names
 from mlpapers.valuation._intervals import IntervalMixin, two_sided_quantile
 from mlpapers.valuation._kernel import Kernel, NeighbourKernel, Targets, UtilityKernel
+from mlpapers.valuation._labels import as_labels
 from mlpapers.valuation._subsets import Subsets, draw_families, draw_subsets
 from mlpapers.valuation.knn import check_n_neighbors
 from mlpapers.valuation.uncertainty import UStatisticResult
@@ -279,7 +280,7 @@ class UStatisticShapley(IntervalMixin, BaseEstimator):
         points = validate_data(
             self, X_new, dtype=np.float64, order="C", reset=False, ensure_all_finite=self._finite()
         )
-        labels = np.asarray(y_new)
+        labels = as_labels(y_new)
         self._kernel.check_labels(labels, len(points))
         values, estimate, _ = self._estimate(Targets.outside(points, labels))
         stderr = np.sqrt(estimate.variance)

@@ -23,7 +23,13 @@ from mlpapers.core.validation import (
     check_matrix,
     check_real,
 )
-from mlpapers.valuation._labels import check_class_labels, check_length, check_numbers, label_kind
+from mlpapers.valuation._labels import (
+    as_labels,
+    check_class_labels,
+    check_length,
+    check_numbers,
+    label_kind,
+)
 from mlpapers.valuation._model_scans import NearestPoints
 from mlpapers.valuation.incremental import incremental_scan
 from mlpapers.valuation.scan import RefitScan, Scan
@@ -229,7 +235,7 @@ class Utility:
     def _check_targets(self, name: str, values: Any, length: int, rows_of: str) -> NDArray[Any]:
         if values is None:
             raise ValueError(f"{name} must be given with {rows_of}; got None")
-        targets = np.asarray(values)
+        targets = as_labels(values)
         check_length(name, targets, length, rows_of)
         if self._regression:
             return check_numbers(name, targets)
