@@ -482,11 +482,15 @@ def test_new_points_that_do_not_fit():
         valuer.confidence_interval(1.5)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
-def test_samples_too_small_for_any_interval(n):
-    X, y, X_val, y_val = sample(19, n)
-    with pytest.raises(ValueError, match="subset_size"):
-        UStatisticShapley().fit(X, y, X_val, y_val)
-    if n == 2:
-        with pytest.raises(ValueError, match="n at least 3"):
-            UStatisticShapley(subset_size=1).fit(X, y, X_val, y_val)
+@pytest.mark.filterwarnings("ignore:the kernel is constant")
+@pytest.mark.parametrize(("variance", "least"), [("ij", 4), ("dmc", 3), ("pf", 3)])
+def test_samples_too_small_for_any_interval(variance, least):
+    valuer = UStatisticShapley(variance=variance, n_pairs=500, n_neighbors=1, random_state=0)
+    for n in range(1, least):
+        with pytest.raises(
+            ValueError, match=rf"^X must have at least {least} rows .*'{variance}'.*; got {n}$"
+        ):
+            valuer.fit(*sample(19, n))
+    assert np.all(np.isfinite(valuer.fit(*sample(19, least)).values_))
+    with pytest.raises(ValueError, match="n at least 3"):
+        UStatisticShapley(subset_size=1).fit(*sample(19, 2))

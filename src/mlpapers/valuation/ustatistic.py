@@ -320,11 +320,16 @@ class UStatisticShapley(IntervalMixin, BaseEstimator):
         return "allow-nan" if self.estimator is not None and accepts_nan(self.estimator) else True
 
     def _resolve_size(self, n: int) -> int:
-        s = (
-            max(2, int(np.sqrt(n)))
-            if self.subset_size is None
-            else check_int("subset_size", self.subset_size)
-        )
+        if self.subset_size is None:
+            least = 4 if self.variance == "ij" else 3
+            if n < least:
+                raise ValueError(
+                    f"X must have at least {least} rows for variance={self.variance!r} and subset_size=None; "
+                    f"got {n}"
+                )
+            s = max(2, int(np.sqrt(n)))
+        else:
+            s = check_int("subset_size", self.subset_size)
         if not 1 <= s <= n - 1:
             raise ValueError(f"subset_size must lie in [1, n - 1] = [1, {n - 1}]; got {s}")
         # Without the target there are n - 1 points, of which the jackknife needs more than s.
