@@ -130,6 +130,12 @@ COLUMNS = {
     "seconds": np.array([0, 1, "NaT"], dtype="M8[s]"),
     "timedelta": pd.to_timedelta([1, None, 3], unit="s"),
     "zone": pd.to_datetime([1_593_561_600_123_456_789, None, 0], utc=True).tz_convert("Europe/Berlin"),
+    "days": pd.PeriodIndex(["2020-07-01", None, "2021-01-31"], freq="D"),
+    "quarters": pd.period_range("2020Q1", periods=3, freq="Q-NOV"),
+    "spans": pd.arrays.IntervalArray.from_tuples([(0, 1), None, (1.5, 2)], closed="left"),
+    "whole": pd.interval_range(0, 3),
+    "hours": pd.interval_range(pd.Timestamp("2020-07-01", tz="Europe/Berlin"), periods=3, freq="h"),
+    "binned": pd.cut([0.5, 2.5, 0.1], [0, 1, 2, 3]),
     "offset": pd.to_datetime(["2020-07-01", "2020-07-02", None]).tz_localize("+05:30"),
 }
 
@@ -199,7 +205,7 @@ def test_nested_results_check_out():
         (np.array(["a"], dtype=np.dtypes.StringDType()), "StringDType"),
         (np.array([(object(),)], dtype=[("a", object)]), "object fields"),
         (as_object_array([object()]), r"\[0\].*object"),
-        (pd.DataFrame({"span": pd.interval_range(0, 1)}), r"\['span'\]\[0\].*Interval"),
+        (pd.DataFrame({"span": [slice(0, 1)]}), r"\['span'\]\[0\].*slice"),
         ({"a": [1, lambda: 0]}, r"\['a'\]\[1\].*function"),
     ],
     ids=lambda item: item if isinstance(item, str) else "",

@@ -122,6 +122,8 @@ def test_names_of_players_index_the_table_and_come_back_from_a_file(tmp_path):
     for names in (
         pd.Index(["ann", "bob", "cy"], name="value"),
         pd.date_range("2024-01-01", periods=3, tz="Europe/Paris"),
+        pd.period_range("2024-01", periods=3, freq="M", name="month"),
+        pd.interval_range(0.0, 3.0, closed="left"),
         pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)], names=["site", "row"]),
     ):
         result = dataclasses.replace(monte_carlo(draws), players=names)

@@ -214,6 +214,13 @@ def _encode_column(column: Any, where: str, arrays: list[NDArray[Any]]) -> Any:
             "categories": _encode_column(dtype.categories, where, arrays),
             "data": _encode_array(np.asarray(codes), where, arrays),
         }
+    if isinstance(dtype, pd.PeriodDtype):
+        return {"dtype": str(dtype), "data": _encode_array(column.array.asi8, where, arrays)}
+    if isinstance(dtype, pd.IntervalDtype):
+        ends = {
+            side: _encode_column(getattr(column.array, side), where, arrays) for side in ("left", "right")
+        }
+        return {"dtype": "interval", "closed": dtype.closed, **ends}
     if isinstance(dtype, np.dtype) and dtype != np.dtype(object):
         return {"dtype": dtype.str, "data": _encode_array(np.asarray(column), where, arrays)}
     if isinstance(dtype, pd.DatetimeTZDtype):
@@ -301,7 +308,12 @@ def _decode_pandas(node: Any, arrays: _ArrayMembers) -> Any:
 def _decode_column(node: Any, arrays: _ArrayMembers) -> Any:
     import pandas as pd
 
+    if node["dtype"] == "interval":
+        ends = [_decode_column(node[side], arrays) for side in ("left", "right")]
+        return pd.arrays.IntervalArray.from_arrays(*ends, closed=node["closed"])
     data = _decode(node["data"], arrays)
+    if node["dtype"].startswith("period["):
+        return pd.arrays.PeriodArray(data, dtype=node["dtype"])
     if node["dtype"] == "category":
         categories = pd.Index(_decode_column(node["categories"], arrays))
         return pd.Categorical.from_codes(data, categories=categories, ordered=node["ordered"])

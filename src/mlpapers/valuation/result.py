@@ -88,7 +88,7 @@ class ValuationResult(Result):
         and the settings of the utility; None where that is any function.
     players : pandas.Index of length n, optional
         Names of the players: the index of a DataFrame `X`, or the sources. To save a result they must be
-        strings, numbers, times, or tuples of them.
+        strings, numbers, times, periods, intervals, or tuples of them.
 
     Notes
     -----
