@@ -3,6 +3,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 from hypothesis import given
@@ -144,6 +145,17 @@ def test_check_bool():
         ([1.0, 2.0], ValueError, "X_val: Expected 2D array, got 1D array instead"),
         ([[1.0, np.nan]], ValueError, "Input X_val contains NaN."),
         (scipy.sparse.eye(3, format="csr"), TypeError, "X_val: Sparse data was passed"),
+        (np.array([["A"]], dtype=object), ValueError, "X_val: could not convert string to float: 'A'"),
+        (
+            pd.DataFrame({"a": [1.0], "b": ["A"]}),
+            ValueError,
+            "X_val must hold numbers; column 'b' does not: could not convert string to float: 'A'",
+        ),
+        (
+            pd.DataFrame({3: pd.Categorical(["A"]), "b": [1], "c": ["2"], "d": pd.array(["B"], "string")}),
+            ValueError,
+            "X_val must hold numbers; columns 3, 'd' do not: could not convert string to float: 'A'",
+        ),
     ],
     ids=str,
 )

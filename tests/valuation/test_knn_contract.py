@@ -367,6 +367,25 @@ def test_frames_keep_their_names(data):
         valuer.partial_fit(frame[["b", "a", "c"]], y)
 
 
+def test_text_in_frames_is_named(data):
+    X, y, X_val, y_val = data
+    frame, frame_val = (pd.DataFrame(Z, columns=list("abc")) for Z in (X, X_val))
+    words = frame.assign(b="A")
+    small = {"subset_size": 5, "n_subsets": 20}
+    for valuer in (KNNShapley(), UStatisticShapley(**small), AsymmetricShapley(), LeaveOneOut()):
+        with pytest.raises(ValueError, match=r"^X must hold numbers; column 'b' does not: .*'A'"):
+            valuer.fit(words, y, frame_val, y_val)
+        with pytest.raises(ValueError, match=r"^X_val must hold numbers; column 'b' does not: .*'A'"):
+            valuer.fit(frame, y, frame_val.assign(b="A"), y_val)
+    fitted = KNNShapley().fit(frame, y, frame_val, y_val)
+    sampled = UStatisticShapley(**small).fit(frame, y, frame_val, y_val)
+    for call in (fitted.predict_value, sampled.evaluate):
+        with pytest.raises(ValueError, match=r"^X_new must hold numbers; column 'b'"):
+            call(words, y)
+    with pytest.raises(ValueError, match=r"^X must hold numbers; column 'b'"):
+        fitted.partial_fit(words, y)
+
+
 def test_tables_have_the_index_of_the_frames(data):
     X, y, X_val, y_val = data
     names = [f"customer {i}" for i in range(20)]

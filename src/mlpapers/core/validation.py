@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -73,6 +74,8 @@ def check_bool(name: str, value: Any) -> bool:
 def check_matrix(name: str, X: Any, **options: Any) -> NDArray[Any]:
     """Return `X` as scikit-learn's ``check_array`` does, with `name` in every error (there only in some).
 
+    Columns of a DataFrame that hold no numbers are named too.
+
     Examples
     --------
     >>> check_matrix("X_val", [[1, 2], [3, 4]]).shape
@@ -85,6 +88,10 @@ def check_matrix(name: str, X: Any, **options: Any) -> NDArray[Any]:
     except (TypeError, ValueError) as error:
         if str(error).startswith(f"Input {name} "):
             raise
+        columns = [repr(column) for column, values in _columns(X) if not _is_numeric(values)]
+        if columns:
+            which = f"column {columns[0]} does" if len(columns) == 1 else f"columns {', '.join(columns)} do"
+            raise type(error)(f"{name} must hold numbers; {which} not: {error}") from error
         raise type(error)(f"{name}: {error}") from error
     return array
 
@@ -230,6 +237,19 @@ def relabel_groups(name: str, groups: Any, n: int) -> NDArray[np.int64]:
 def join_names(names: Iterable[Any]) -> str:
     """Names for an error message: sorted, quoted, separated by commas."""
     return ", ".join(sorted(map(repr, names)))
+
+
+def _columns(X: Any) -> Iterable[tuple[Any, Any]]:
+    pd = sys.modules.get("pandas")
+    return X.items() if pd is not None and isinstance(X, pd.DataFrame) else ()
+
+
+def _is_numeric(values: Any) -> bool:
+    try:
+        np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _range_text(low: float | None, high: float | None, closed: Closed) -> str:

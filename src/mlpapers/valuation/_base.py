@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from mlpapers.core.validation import check_matrix
 from mlpapers.valuation.result import ValuationResult, values_frame
 
 __all__ = ["ValuerMixin", "row_names"]
@@ -85,6 +86,14 @@ class ValuerMixin:
             meta=dict(meta or {}),
             players=self._players_named,
         )
+
+    def _check_points(
+        self, name: str, X: Any, *, reset: bool = True, finite: bool | str = True
+    ) -> NDArray[np.float64]:
+        """Return rows as float64; `reset` notes their columns, else they must be those noted."""
+        points = check_matrix(name, X, dtype=np.float64, order="C", estimator=self, ensure_all_finite=finite)
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        return points
 
     def ranking(self) -> NDArray[np.int64]:
         """Return the indices of the players, most valuable first; ties by index.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from mlpapers.core._distances import DistanceBlocks, Metric, check_points
 from mlpapers.valuation._base import ValuerMixin, row_names
@@ -183,7 +183,7 @@ class KNNShapley(ValuerMixin, BaseEstimator):
             ``task="classification"``.
         """
         check_parameters(self)
-        points = validate_data(self, X, dtype=np.float64, order="C")
+        points = self._check_points("X", X)
         self._check_val_columns(X_val)
         batch = self._batch(points, y, X_val, y_val, groups)
         game = batch.game
@@ -238,7 +238,7 @@ class KNNShapley(ValuerMixin, BaseEstimator):
         market.check_unchanged(self)
         if market.self_valued:
             raise ValueError("X_val must be given in the first fit for batches to follow")
-        points, queries = self._arrivals(X, X_val, y_val)
+        points, queries = self._arrivals("X", X, X_val, y_val)
         scores = encode_scores(y, market.targets, len(points))
         market.check_classes(y, self)
         game = KNNGame(
@@ -324,7 +324,7 @@ class KNNShapley(ValuerMixin, BaseEstimator):
         check_is_fitted(self, "values_")
         market = self._market
         market.check_unchanged(self)
-        points, queries = self._arrivals(X_new, X_val, None)
+        points, queries = self._arrivals("X_new", X_new, X_val, None)
         scores = encode_scores(y_new, market.targets, len(points), name="y_new")
         total = arrival_total(
             DistanceBlocks(points, queries, self.metric, float32=self.float32),
@@ -367,10 +367,10 @@ class KNNShapley(ValuerMixin, BaseEstimator):
         )
 
     def _arrivals(
-        self, X: ArrayLike, X_val: ArrayLike | None, y_val: Any
+        self, name: str, X: ArrayLike, X_val: ArrayLike | None, y_val: Any
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return new points and the validation points they are compared with."""
-        points = validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        points = self._check_points(name, X, reset=False)
         return self._market.meet(points, X_val, y_val, self.metric)
 
     def _store(self, values: NDArray[np.float64], groups: NDArray[np.int64]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from mlpapers.core.validation import (
     accepts_nan,
@@ -223,7 +223,7 @@ class UStatisticShapley(IntervalMixin, BaseEstimator):
             If the kernel of a target is constant (as for s < K), so that its standard error is 0.
         """
         self._check_parameters()
-        points = validate_data(self, X, dtype=np.float64, order="C", ensure_all_finite=self._finite())
+        points = self._check_points("X", X, finite=self._finite())
         n = len(points)
         s = self._resolve_size(n)
         index = np.arange(n) if targets is None else check_indices("targets", targets, n)
@@ -277,9 +277,7 @@ class UStatisticShapley(IntervalMixin, BaseEstimator):
             If an array has another shape or type than in `fit`.
         """
         check_is_fitted(self, "values_")
-        points = validate_data(
-            self, X_new, dtype=np.float64, order="C", reset=False, ensure_all_finite=self._finite()
-        )
+        points = self._check_points("X_new", X_new, reset=False, finite=self._finite())
         labels = as_labels(y_new)
         self._kernel.check_labels(labels, len(points))
         values, estimate, _ = self._estimate(Targets.outside(points, labels))
