@@ -167,6 +167,34 @@ def test_errors_name_the_argument():
             call()
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("float32", [False, True])
+def test_squares_that_overflow_or_underflow_are_refused(metric, float32):
+    X, X_val = np.random.default_rng(3).normal(size=(2, 9, 2))
+
+    def order(scale, shift=0.0):
+        Z, Z_val = (np.column_stack([A * scale, np.full(9, shift)]) for A in (X, X_val))
+        (found,) = rank_neighbours(Z, Z_val, metric=metric, float32=float32)
+        return found[1]
+
+    expected = order(1.0)
+    low, high = (2.0**-30, 2.0**60) if float32 else (2.0**-440, 2.0**500)
+    for scale in (low, high):
+        assert np.array_equal(order(scale), expected)
+    far = 1e20 if float32 and metric == "euclidean" else 1e200
+    with pytest.raises(ValueError, match=r"^X (and X_val are|is) too large: .* overflow; scale them"):
+        order(far)
+    for scale in (1e-160, 1e-170, 1e-310):
+        with pytest.raises(ValueError, match=r"^X (and X_val are|is) too small: .* underflow; scale them"):
+            order(scale)
+    if metric == "euclidean":
+        # A constant column does not hide it.
+        with pytest.raises(ValueError, match="underflow"):
+            order(1e-170, shift=0.5)
+    for constant in (0.0, 0.5):
+        assert np.array_equal(order(0.0, shift=constant), np.tile(np.arange(9), (9, 1)))
+
+
 def shapley_by_enumeration(h, k, denominator, empty_value):
     n = len(h)
 

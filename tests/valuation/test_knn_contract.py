@@ -367,6 +367,22 @@ def test_frames_keep_their_names(data):
         valuer.partial_fit(frame[["b", "a", "c"]], y)
 
 
+@pytest.mark.parametrize(("scale", "what"), [(1e-170, "underflow"), (1e170, "overflow")])
+def test_scales_without_squares_are_refused(data, scale, what):
+    X, y, X_val, y_val = data
+    fitted = KNNShapley().fit(X * 0.0, y, X_val * 0.0, y_val)
+    for call in (
+        lambda: KNNShapley(3).fit(X * scale, y, X_val * scale, y_val),
+        lambda: DataShapley(method="mc", max_permutations=2).fit(X * scale, y, X_val * scale, y_val),
+        lambda: LeaveOneOut().fit(X * scale, y, X_val * scale, y_val),
+        lambda: knn_loo(X * scale, y, X_val * scale, y_val),
+        lambda: fitted.predict_value(X * scale, y),
+        lambda: DataMarket(X_val * scale, y_val).offer(X * scale, y, "Ann"),
+    ):
+        with pytest.raises(ValueError, match=f"X and X_val are too .*{what}; scale them"):
+            call()
+
+
 def test_text_in_frames_is_named(data):
     X, y, X_val, y_val = data
     frame, frame_val = (pd.DataFrame(Z, columns=list("abc")) for Z in (X, X_val))

@@ -111,8 +111,8 @@ class DistanceBlocks:
         if metric == "euclidean":
             self._prepare_euclidean()
         elif metric == "cosine":
-            self._norms = np.sqrt(np.einsum("ij,ij->i", X, X))
-            self._query_norms = np.sqrt(np.einsum("ij,ij->i", X_val, X_val))
+            self._norms = _lengths("X", X)
+            self._query_norms = _lengths("X_val", X_val)
             if not float32:
                 self.metric_code = COSINE
                 self.slack[:, 0] = 8.0 * (X.shape[1] + 8) * np.finfo(np.float64).eps
@@ -148,8 +148,12 @@ class DistanceBlocks:
             centred = X_val - self._centre
             self._query_norms = np.einsum("ij,ij->i", centred, centred)
             scale = (math.sqrt(self._norms.max()) + np.sqrt(self._query_norms)) ** 2
-        if not np.all(np.isfinite(scale)):
+        limits = np.finfo(np.float32 if self.float32 else np.float64)
+        if not np.all(scale <= limits.max):
             raise ValueError("X and X_val are too large: their squared distances overflow; scale them")
+        small = not exact and scale.max() < _smallest_square(limits)
+        if small and any(np.any(rows != self._centre) for rows in (X, X_val)):
+            raise ValueError("X and X_val are too small: their squared distances underflow; scale them")
         if not (exact or self.float32):
             self.metric_code = EUCLIDEAN
             # The error is below (d + 8) eps (|x| + |t|)^2, and |x| <= |t| + sqrt(distance).
@@ -213,6 +217,23 @@ def _integers(array: NDArray[np.float64]) -> bool:
     """Whether all entries are whole numbers; a look at the first rows settles most data."""
     head = array[:16]
     return bool(np.array_equal(head, np.rint(head)) and np.array_equal(array, np.rint(array)))
+
+
+def _smallest_square(limits: np.finfo[Any]) -> float:
+    """Return a square from which on all lengths down to sqrt(eps) of it have squares with all digits."""
+    return float(limits.tiny) / float(limits.eps) ** 2
+
+
+def _lengths(name: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the lengths of the rows, zero for zeros only."""
+    with np.errstate(over="ignore"):
+        squares = np.einsum("ij,ij->i", rows, rows)
+    if not np.all(np.isfinite(squares)):
+        raise ValueError(f"{name} is too large: squared lengths of its rows overflow; scale them")
+    small = squares < _smallest_square(np.finfo(np.float64))
+    if rows[small].any():
+        raise ValueError(f"{name} is too small: squared lengths of its rows underflow; scale them")
+    return np.asarray(np.sqrt(squares))
 
 
 def _nonzero(norms: NDArray[np.float64]) -> NDArray[np.float64]:

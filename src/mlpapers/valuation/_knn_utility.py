@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
-from mlpapers.core._distances import check_points
+from mlpapers.core._distances import DistanceBlocks, check_points
 from mlpapers.core.knn import nearest_neighbours
 from mlpapers.valuation import _scan
 from mlpapers.valuation._knn import LABELS, PROBABILITIES
@@ -40,6 +40,8 @@ class KNNUtility:
         self, X: ArrayLike, y: ArrayLike, X_val: ArrayLike, y_val: ArrayLike, n_neighbors: int, task: str
     ) -> None:
         self.X, self.X_val = check_points(X, X_val, "euclidean")
+        # Raises where squared distances overflow or underflow.
+        DistanceBlocks(self.X, self.X_val)
         self.n_players = len(self.X)
         self.n_neighbors = n_neighbors
         self.task = task
