@@ -1,6 +1,7 @@
 """What the estimator accepts, refuses, keeps and leaves alone."""
 
 import pickle
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -195,6 +196,21 @@ def test_real_valued_targets_are_no_labels(data, convert):
         DataMarket(X_val, y_val).offer(X, real, "Ann")
     with pytest.raises(ValueError, match=r"^y_val must hold class labels"):
         DataMarket(X_val, real_val)
+
+
+@pytest.mark.parametrize("valuer", [AsymmetricShapley(), DataShapley(method="exact"), LeaveOneOut()])
+@pytest.mark.parametrize(
+    ("n_rows", "n_classes", "warns"), [(60, 51, True), (250, 51, True), (60, 50, False), (255, 51, False)]
+)
+def test_very_many_whole_numbers_look_like_targets(valuer, n_rows, n_classes, warns):
+    X, y = np.arange(2.0 * n_rows).reshape(-1, 2), np.arange(n_rows) % n_classes
+    sources = {} if isinstance(valuer, LeaveOneOut) else {"sources": np.arange(n_rows) // 128}
+    message = f"y holds {n_classes} distinct whole numbers in {n_rows} rows.*task='regression'"
+    with pytest.warns(UserWarning, match=message) if warns else nullcontext():
+        valuer.fit(X, y, X[:3], y[:3], **sources)
+    # No warning where the task is said: by words for classes, by the name of the task, or by a model.
+    valuer.fit(X, y.astype(str), X[:3], y[:3].astype(str), **sources)
+    KNNShapley(task="regression").fit(X, y, X[:3], y[:3])
 
 
 @pytest.mark.parametrize(

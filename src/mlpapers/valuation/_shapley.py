@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from mlpapers.core.validation import (
 from mlpapers.valuation._base import ValuerMixin, row_names
 from mlpapers.valuation._games import BlockGame, Game
 from mlpapers.valuation._knn_utility import KNNUtility
-from mlpapers.valuation._labels import as_labels, is_real_valued
+from mlpapers.valuation._labels import as_labels, is_real_valued, label_kind
 from mlpapers.valuation._montecarlo import ScanPlan, estimate_values
 from mlpapers.valuation._precedence import PartialOrder, PrecedenceSampler, count_extensions
 from mlpapers.valuation._provenance import game_fingerprint, seed_range
@@ -33,6 +34,10 @@ from mlpapers.valuation.utility import Utility, check_empty_value, check_model
 
 # Players of a group that enumeration takes on.
 MAX_EXACT = 16
+
+# Whole numbers count as labels without a warning up to so many classes, or with so many rows in each.
+_MAX_CLASSES = 50
+_ROWS_PER_CLASS = 5
 
 # Attributes that only some fits set.
 _OPTIONAL = (
@@ -262,12 +267,24 @@ class ShapleyValuer(GameValuer):
 def knn_task(y: ArrayLike, y_val: ArrayLike) -> str:
     """Return "regression" where either has real-valued targets, else "classification".
 
-    Whole numbers are labels, and so is the column that `y_val` names where `y` holds soft labels.
+    Whole numbers are labels, with a UserWarning where there are so many that they look like targets, and so
+    is the column that `y_val` names where `y` holds soft labels.
     """
     labels, labels_val = as_labels(y), as_labels(y_val)
     if labels.ndim != 1:
         return "classification"
-    return "regression" if is_real_valued(labels) or is_real_valued(labels_val) else "classification"
+    if is_real_valued(labels) or is_real_valued(labels_val):
+        return "regression"
+    n_classes = 0 if pd.isna(labels).any() or label_kind("y", labels) != "number" else len(pd.unique(labels))
+    if n_classes > max(_MAX_CLASSES, len(labels) / _ROWS_PER_CLASS):
+        warnings.warn(
+            f"y holds {n_classes} distinct whole numbers in {len(labels)} rows, which are taken for class "
+            "labels; for regression give a regressor as estimator, or take KNNShapley(task='regression'); "
+            "labels as text are classes without this warning",
+            UserWarning,
+            stacklevel=2,
+        )
+    return "classification"
 
 
 def as_players(game: Game, blocks: list[NDArray[np.int64]] | None) -> Game:

@@ -165,7 +165,7 @@ class AsymmetricShapley(_PermutationValuer):
     estimator : scikit-learn classifier or regressor, optional
         The model whose score is the utility; one that draws at random needs a ``random_state`` of its own.
         None stands for the linear K-nearest-neighbour utility of ``KNNShapley`` (its regression where `y` or
-        `y_val` has fractions).
+        `y_val` has fractions; whole numbers are class labels, with a warning where they are very many).
     method : {"auto", "knn", "exact", "mc"}, default="auto"
         "knn" is the closed form for nearest neighbours (only without an estimator, weights and precedence),
         "exact" enumerates coalitions (at most 16 players per group), "mc" scans random orders. "auto" picks

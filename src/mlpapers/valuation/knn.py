@@ -47,7 +47,7 @@ class KNNShapley(ValuerMixin, BaseEstimator):
     n_neighbors : int, default=5
         K; may exceed the number of training points.
     task : {"classification", "regression"}, default="classification"
-        Which utility.
+        Which utility. Targets with fractions are refused as labels; whole numbers are labels, however many.
     metric : {"euclidean", "cosine", "manhattan", "precomputed"} or callable, default="euclidean"
         With "precomputed", `X_val` holds distances (M, n) and `X` only gives the number of rows (without
         `X_val` it holds the distances (n, n)). A callable maps blocks (a, d), (b, d) to distances (a, b).
