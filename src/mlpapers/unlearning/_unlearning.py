@@ -36,8 +36,8 @@ class Unlearning(SavedState):
         Parameters
         ----------
         indices : array-like of int, or bool mask of shape (n,)
-            Original row numbers, as in the X of ``fit``; earlier removals do not shift them. A mask is read by
-            position, also that of pandas, whose index is not looked at.
+            Original row numbers, as in the X of ``fit``; earlier removals do not shift them. A mask is read
+            by position, also that of pandas, whose index is not looked at.
         request_id : str, optional
             Name of the request. The same name with the same rows is answered with the first result and
             changes nothing. Default: a new name.
