@@ -11,6 +11,7 @@ from mlpapers.kernels.sketch import (
     REDUCE_OPS,
     ROLES,
     SCAN_OPS,
+    SIZE_FUNCTIONS,
     STORAGE,
     USES,
     WHERE,
@@ -89,7 +90,7 @@ class _Checker:
 
     def size(self, text: str, line: int, variables: set[str]) -> None:
         for name in _NAME.findall(text):
-            if name not in self.sizes and name not in variables and name != "min":
+            if name not in self.sizes and name not in variables and name not in SIZE_FUNCTIONS:
                 raise self.fail(line, f"unknown size {name!r}", name)
 
     def body(self, body: Sequence[Any], variables: set[str], tiles: dict[str, int]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlpapers.kernels.ops import NUMPY_DTYPES, POINTWISE
-from mlpapers.kernels.sketch import Alloc, Call, Compute, For, Load, Sketch, Store, Tensor
+from mlpapers.kernels.sketch import SIZE_FUNCTIONS, Alloc, Call, Compute, For, Load, Sketch, Store, Tensor
 
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 
@@ -63,8 +63,8 @@ class Interpreter:
         """Evaluate a size."""
         if text.isdigit():
             return int(text)
-        names = {name: self.values[name] for name in _IDENTIFIER.findall(text) if name != "min"}
-        return int(eval(compile(text, "<size>", "eval"), {"__builtins__": {}, "min": min}, names))
+        names = {name: self.values[name] for name in _IDENTIFIER.findall(text) if name not in SIZE_FUNCTIONS}
+        return int(eval(compile(text, "<size>", "eval"), {"__builtins__": {}, **SIZE_FUNCTIONS}, names))
 
     def buffer(self, name: str) -> np.ndarray:
         """Return a tensor, made when first touched (filled with nan where it can hold one)."""

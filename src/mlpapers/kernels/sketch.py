@@ -41,6 +41,8 @@ REDUCE_OPS = {
     "reduce_sum": 1, "reduce_prod": 1, "reduce_amax": 1, "reduce_amin": 1, "reduce_any": 1, "reduce_all": 1,
     "reduce_argmax": 2, "reduce_argmin": 2, "reduce_moments": 3, "merge_moments": 3,
 }  # fmt: skip
+# What the text of a size may call.
+SIZE_FUNCTIONS = {"min": min, "max": max}
 SCAN_OPS = ("scan_cumsum", "scan_cumprod", "scan_cummax", "scan_cummin")
 
 

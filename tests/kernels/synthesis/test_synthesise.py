@@ -125,6 +125,20 @@ def test_the_same_source_serves_other_leading_sizes():
         torch.testing.assert_close(ours(x), torch.softmax(x, -1) + 1)
 
 
+@pytest.mark.filterwarnings("ignore:(var|std).*degrees of freedom")
+def test_variances_of_too_few_rows_are_eagers():
+    forward = "return x.var(0), x.std(0), x.var(), x.var(0, correction=3), x.var(0, correction=0)"
+    task = make_task("t", "", forward, ("torch.randn(6, 5)",), HEAD)
+    design = synthesise(task)[0]
+    design.sketch.validate()
+    ours, eager = Kernel(candidate(design).code, "cpp", "cpu", task).load()(), task.build()[0]
+    for rows in (0, 1, 2, 3, 4):
+        x = torch.randn(rows, 5)
+        for o, i, r in zip(ours(x), design.sketch.interpret([x]), eager(x), strict=True):
+            torch.testing.assert_close(o, r, equal_nan=True)
+            torch.testing.assert_close(torch.from_numpy(i).float(), r, equal_nan=True)
+
+
 def test_every_free_size_may_change_under_the_dynamic_policy():
     task = make_task(
         "t", "", "return (x - x.mean(-1, keepdim=True)).sum(1)", ("torch.randn(4, 6, 33)",), HEAD

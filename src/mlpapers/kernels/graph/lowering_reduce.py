@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlpapers.kernels.graph.lowering import Lowering, rule
-from mlpapers.kernels.graph.size import Size, product
+from mlpapers.kernels.graph.size import Size, at_least_zero, product
 
 
 def dims_of(value: Any, rank: int) -> list[int]:
@@ -89,12 +89,14 @@ def variance(lo: Lowering, call: Any) -> Any:
         unbiased = call.args[2] if len(call.args) > 2 else call.kwargs.get("unbiased", True)
         correction = call.kwargs.get("correction", 1 if unbiased else 0)
         correction = 1 if correction is None else correction
+    if correction != int(correction):
+        return None
     keepdim = bool(call.kwargs.get("keepdim", call.args[3] if len(call.args) > 3 else False))
     dtype = lo.dtype(call)
     dims = dims_of(dim, len(node.shape))
     centre, deviation = moments(lo, lo.values[x], dims, dtype, keepdim)
     size = count(lo, lo.values[x], dims)
-    value = scaled(lo, "div", deviation, size - correction, dtype)
+    value = scaled(lo, "div", deviation, at_least_zero(size - int(correction)), dtype)
     if name.startswith("std"):
         value = lo.apply("sqrt", [value], dtype)
     return [value, centre] if name.endswith("mean") else value

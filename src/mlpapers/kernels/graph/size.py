@@ -115,6 +115,15 @@ def product(sizes: Iterable[Size]) -> Size:
     return total
 
 
+def at_least_zero(value: Size) -> Size:
+    """Return max(0, value)."""
+    import sympy
+
+    if isinstance(value, Sym):
+        return make_size(sympy.Max(0, value.expr), max(0, int(value)))
+    return max(0, value)
+
+
 def text(size: Size) -> str:
     """Return Python text that computes the size from the free sizes."""
     if not isinstance(size, Sym):
@@ -148,7 +157,8 @@ def from_torch(value: Any, names: dict[str, str], hints: dict[str, int] | None =
     renamed = {}
     for symbol in sorted(expr.free_symbols, key=str):
         name = names.setdefault(str(symbol), f"n{len(names)}")
-        renamed[symbol] = sympy.Symbol(name, integer=True, positive=True)
+        # An input may be empty, though the exporter takes sizes for at least 2.
+        renamed[symbol] = sympy.Symbol(name, integer=True, nonnegative=True)
     hints = hints or {}
     if all(str(symbol) in hints for symbol in expr.free_symbols):
         at_capture = int(expr.xreplace({s: sympy.Integer(hints[str(s)]) for s in expr.free_symbols}))
