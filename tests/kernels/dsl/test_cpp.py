@@ -279,3 +279,46 @@ def test_windows_that_overhang(dtype, forward):
     # A maximum is exact; a mean of four is rounded once at the end, and eager rounds at most four times.
     bound = 0.0 if "max" in forward else 4 * torch.finfo(getattr(torch, dtype)).eps
     torch.testing.assert_close(ours(x), module(x), rtol=bound, atol=bound)
+
+
+LOOK_UPS = {
+    # Constructor, forward, inputs, the first index that is too large.
+    "embedding": ("self.e = nn.Embedding(9, 5)", "return self.e(x)", ("torch.randint(0, 9, (4, 6))",), 9),
+    "gather": ("", "return x.gather(1, y)", ("torch.randn(4, 9)", "torch.randint(0, 9, (4, 6))"), 9),
+    "cross_entropy": (
+        "",
+        "return F.cross_entropy(x, y, ignore_index=-7)",
+        ("torch.randn(40, 9)", "torch.randint(0, 9, (40,))"),
+        9,
+    ),
+    "one_hot": ("", "return F.one_hot(x, 9)", ("torch.randint(0, 9, (40,))",), 9),
+    "running": (
+        "",
+        "return x.gather(1, y).cumsum(1)",
+        ("torch.randn(4, 9)", "torch.randint(0, 9, (4, 6))"),
+        9,
+    ),
+    "computed": ("", "return x[y * 2]", ("torch.randn(19, 4)", "torch.randint(0, 9, (40,))"), 10),
+}
+
+
+@pytest.mark.parametrize("name", LOOK_UPS)
+def test_an_index_outside_of_its_table_is_refused_and_never_read(name):
+    constructor, forward, inputs, beyond = LOOK_UPS[name]
+    head = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
+    task = make_task("t", constructor, forward, inputs, head)
+    eager, arguments = task.build()
+    ours = Kernel(candidate(synthesise(task)[0]).code, "cpp", "cpu", task).load()()
+    ours.load_state_dict(eager.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(ours(*arguments), eager(*arguments))
+        for value in (beyond, -20, 10**12):
+            index = arguments[-1].clone()
+            index.view(-1)[3] = value
+            with pytest.raises((IndexError, RuntimeError)):
+                eager(*arguments[:-1], index)
+            with pytest.raises(IndexError, match="must be at least 0 and less than"):
+                ours(*arguments[:-1], index)
+        if name == "cross_entropy":
+            arguments[-1][5:9] = -7
+            torch.testing.assert_close(ours(*arguments), eager(*arguments))

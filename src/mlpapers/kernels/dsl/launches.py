@@ -368,6 +368,11 @@ class Tiles:
         return found
 
 
+def looked_up(index: Sequence[str], view: View) -> tuple[str, str] | None:
+    """Return the tile that holds the places of an indirect access and the size of their dim, else None."""
+    return next(((item[1:], size) for item, size in zip(index, view.dims) if item.startswith("@")), None)
+
+
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 
 

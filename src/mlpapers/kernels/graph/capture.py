@@ -32,6 +32,7 @@ _KEPT = (
     "avg_pool2d", "avg_pool3d", "_softmax", "_log_softmax", "cumsum", "cumprod", "flip", "roll",
     "linalg_vector_norm",
     "embedding", "index_select", "split", "chunk", "stack", "masked_fill", "clamp_min", "clamp_max",
+    "one_hot",
     "rsub", "var",
     "softmax", "log_softmax", "addmm", "bmm", "baddbmm",
 )  # fmt: skip

@@ -261,14 +261,19 @@ def gather(lo: Lowering, call: Any) -> Any:
     return lo.b.gather(source, where, dim, shape)
 
 
+def wrapped(lo: Lowering, index: int, size: Size) -> int:
+    """Return an index in which the negative ones count from the end."""
+    dtype = lo.b.node(index).dtype
+    negative = lo.apply("lt", [index, lo.b.scalar(0, dtype)], "b1")
+    from_end = lo.apply("add", [index, lo.b.scalar(size, dtype)], dtype)
+    return lo.apply("where", [negative, from_end, index], dtype)
+
+
 def take(lo: Lowering, source: int, dim: int, index: int, shape: Any) -> int:
     """Return x[.., index, ..] for an index of any rank that stands in place of one dim."""
     node, where = lo.b.node(source), lo.b.node(index)
     rank = len(where.shape)
     size = node.shape[dim]
-    negative = lo.apply("lt", [index, lo.b.scalar(0, where.dtype)], "b1")
-    wrapped = lo.apply("add", [index, lo.b.scalar(size, where.dtype)], where.dtype)
-    index = lo.apply("where", [negative, wrapped, index], where.dtype)
     before, after = node.shape[:dim], node.shape[dim + 1 :]
     if rank == 0:
         lead = lo.b.reshape(index, [1] * len(node.shape))
@@ -305,4 +310,17 @@ def index(lo: Lowering, call: Any) -> Any:
     named = [(d, i) for d, i in enumerate(indices) if i is not None]
     if len(named) != 1 or lo.node(named[0][1]).dtype == "b1":
         return None
-    return take(lo, lo.values[x], named[0][0], lo.values[named[0][1]], lo.shape(call))
+    (dim, name), source = named[0], lo.values[x]
+    where = wrapped(lo, lo.values[name], lo.b.node(source).shape[dim])
+    return take(lo, source, dim, where, lo.shape(call))
+
+
+@rule("one_hot")
+def one_hot(lo: Lowering, call: Any) -> Any:
+    """1 at the class and 0 elsewhere; the class is looked up, as it must be one of them."""
+    x, classes = lo.arguments(call, x=None, num_classes=-1)
+    position, shape = lo.values[x], lo.shape(call)
+    counted = lo.b.add("iota", (), (classes,), "i64")
+    table = lo.apply("identity", [counted], "i64")
+    found = take(lo, table, 0, position, shape[:-1])
+    return lo.b.cast(lo.apply("eq", [lo.b.reshape(found, (*shape[:-1], 1)), counted], "b1", shape), "i64")

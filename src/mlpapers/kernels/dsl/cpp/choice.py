@@ -96,12 +96,12 @@ def write_choice(run: Run, choice: Choice, depth: int) -> None:
     f.emit(depth + 1, "int u = 0;")
     test = [line for s in choice.test for line in lines[id(s)]]
     found = f"u |= {'' if choice.positive else '!'}({condition});"
-    f.emit_block(depth + 1, [*test, found], " reduction(|:u)")
+    f.emit_block(depth + 1, [*test, found], f" reduction(|:u){run.reductions}")
     f.emit(depth + 1, "if (u) {")
-    f.emit_block(depth + 2, run.inside)
+    f.emit_block(depth + 2, run.inside, run.reductions)
     f.emit(depth + 1, "} else {")
     rest = [line for s in choice.rest for line in ([taken] if s is choice.where else lines[id(s)])]
-    f.emit_block(depth + 2, rest)
+    f.emit_block(depth + 2, rest, run.reductions)
     f.emit(depth + 1, "}")
     f.emit(depth, "}")
 

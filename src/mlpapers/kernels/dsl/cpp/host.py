@@ -41,6 +41,7 @@ class CppHost(Host):
         values = {name: value for name, value in params.items() if isinstance(value, int)}
         super().__init__(sketch.with_constexprs(**values), params)
         self.helpers: list[str] = []
+        self.tables: list[tuple[str, str]] = []
 
     def render(self) -> str:
         """Return the source."""
@@ -71,6 +72,7 @@ class CppHost(Host):
             else:
                 segment.append(statement)
         self._flush(segment)
+        self._look_up()
         self.finish()
         body = "\n".join("        " + line for line in self.lines)
         cpp = PRELUDE + "\n" + "\n\n".join(self.functions) + "\n"
@@ -99,12 +101,25 @@ class CppHost(Host):
         if not segment:
             return
         name = f"kernel_{len(self.functions)}"
-        function = Function(self.sketch, self.constants, name)
+        function = Function(self.sketch, self.constants, name, self.tables)
         self._add(function.render(segment), function.helpers)
         for tensor in function.pointers:
             self.make(tensor)
         arguments = [*function.pointers, *(self.number(size) for size in function.sizes)]
+        arguments += ["_outside"] * function.looks_up
         self.lines.append(f"_call(_CPP, _FLAGS, {name!r}, {', '.join(arguments)})")
+
+    def _look_up(self) -> None:
+        """Refuse indices outside of their tables, once every kernel has run; none has read there."""
+        if not self.tables:
+            return
+        self.lines.insert(0, "_outside = torch.zeros(1, dtype=torch.int64)")
+        tables = []
+        for name, size in self.tables:
+            tensor = self.sketch.tensor(name)
+            called = argument_of(tensor.key) if tensor.role == "input" else tensor.key
+            tables.append(f"({called or 'an intermediate result'!r}, {self.number(size)})")
+        self.lines.append(f"_look_up(_outside, {', '.join(tables)})")
 
     def _add(self, text: str, helpers: Sequence[str]) -> None:
         """Add a function; what it calls comes once, before the first function that needs it."""

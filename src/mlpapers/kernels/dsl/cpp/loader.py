@@ -139,6 +139,14 @@ def _call(source, flags, name, *arguments):
     )
 
 
+def _look_up(outside, *tables):
+    """Raise IndexError where a kernel came upon an index outside of its table, and has noted which."""
+    number = outside.item()
+    if number:
+        name, size = tables[number - 1]
+        raise IndexError(f"an index into {name} must be at least 0 and less than {size}")
+
+
 def _dense(value, dtype, shape=None, name="a parameter"):
     """Return an argument as a contiguous tensor of the sizes that the kernel reads."""
     if not isinstance(value, torch.Tensor):

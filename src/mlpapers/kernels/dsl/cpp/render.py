@@ -28,11 +28,15 @@ class Function:
     constants : dict of str to int
         Values of the constexprs.
     name : str
+    tables : list of (str, str)
+        Tensors that are read at computed places and how many there are, of all functions so far; grows.
     """
 
     sketch: Sketch
     constants: dict[str, int]
     name: str
+    tables: list[tuple[str, str]] = field(default_factory=list)
+    looks_up: bool = False
     pointers: list[str] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
     sizes: list[str] = field(default_factory=list)
@@ -72,6 +76,14 @@ class Function:
         if write:
             self.written.add(tensor)
         return f"p_{tensor}"
+
+    def table(self, source: str, size: str) -> int:
+        """Return the number, from 1, of a tensor that is read at computed places."""
+        self.looks_up = True
+        table = (self.views[source].base, size)
+        if table not in self.tables:
+            self.tables.append(table)
+        return self.tables.index(table) + 1
 
     def front(self, target: str, index: Sequence[str]) -> str | None:
         """Declare and return the front of a large result that a thread writes in its memory's order, or None.
@@ -125,6 +137,7 @@ class Function:
             kind = STORAGE[self.sketch.tensor(tensor).dtype]
             parameters.append(f"{'' if tensor in self.written else 'const '}{kind}* __restrict p_{tensor}")
         parameters += [f"long e{k}" for k in range(len(self.sizes))]
+        parameters += ["long* outside"] * self.looks_up
         parameters.append("int threads")
         head = f'extern "C" void {self.name}({", ".join(parameters)}) {{'
         return "\n".join([head, *self.lines, "}"])

@@ -86,24 +86,23 @@ class Run:
         choice = None if declared & self.f.arrays else find_choice(self.statements)
         if choice is not None:
             write_choice(self, choice, depth + 1)
-            self.f.emit(depth, "}")
-            return
-        scan = find_running_sum(self)
-        if scan is not None:
+        elif (scan := find_running_sum(self)) is not None:
             write_running_sum(self, scan, depth + 1)
-            self.f.emit(depth, "}")
-            return
-        if not self.serial:
-            self.f.emit(
-                depth + 1, "#pragma omp simd" + "".join(f" reduction({clause})" for clause in self.clauses)
-            )
-        self.f.emit(depth + 1, f"for (long j = 0; j < n_{var}; ++j) {{")
-        for line in self.inside:
-            self.f.emit(depth + 2, line)
-        self.f.emit(depth + 1, "}")
+        else:
+            if not self.serial:
+                self.f.emit(depth + 1, f"#pragma omp simd{self.reductions}")
+            self.f.emit(depth + 1, f"for (long j = 0; j < n_{var}; ++j) {{")
+            for line in self.inside:
+                self.f.emit(depth + 2, line)
+            self.f.emit(depth + 1, "}")
         for line in self.after:
             self.f.emit(depth + 1, line)
         self.f.emit(depth, "}")
+
+    @property
+    def reductions(self) -> str:
+        """The clauses of a vector loop over the statements."""
+        return "".join(f" reduction({clause})" for clause in self.clauses)
 
     def value(self, name: str, dtype: str) -> str:
         """Return the C++ text of an operand: a literal, a number, or an element of a tile."""
@@ -158,6 +157,24 @@ class Run:
         dtype, outside, inside = self.address(source, index, write)
         if dtype == "iota":
             return dtype, f"((long){outside.lstrip(' +')} + ({inside}))"
+        dtype, element = self._element(source, index, write, dtype, outside, inside)
+        indirect = [(d, item[1:]) for d, item in enumerate(index) if item.startswith("@")]
+        if not indirect:
+            return dtype, element
+        # Nothing is read at a place outside of the table, whose number the host is told.
+        ((d, where),) = indirect
+        place, size = self.value(where, "i64"), self.f.views[source].dims[d]
+        inside_table = f"(unsigned long){place} < (unsigned long){self.f.number(size)}"
+        missed = f"o{self.pointers}"
+        self.before.append(f"int {missed} = 0;")
+        self.inside.append(f"{missed} |= !({inside_table});")
+        self.after.append(f"if ({missed}) *outside = {self.f.table(source, size)};")
+        self.clauses.append(f"|:{missed}")
+        return dtype, f"({inside_table} ? {element} : 0)"
+
+    def _element(
+        self, source: str, index: Sequence[str], write: bool, dtype: str, outside: str, inside: str
+    ) -> tuple[str, str]:
         self.pointers += 1
         name = f"q{self.pointers}"
         kind = TYPES[dtype] if source in self.f.allocs else STORAGE[dtype]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mlpapers.kernels.dsl.cuda.maths import STORAGE, TYPES, constant, expression
-from mlpapers.kernels.dsl.launches import Launch, Sizes, Tiles
+from mlpapers.kernels.dsl.launches import Launch, Sizes, Tiles, looked_up
 from mlpapers.kernels.dsl.statements import StatementWriter, is_literal, power_of_two
 from mlpapers.kernels.ops import COMPUTE
 from mlpapers.kernels.sketch import Alloc, Compute, For, Load, Sketch, Store, walk
@@ -293,6 +293,10 @@ class Function(StatementWriter):
         dtype = self.sketch.tensor(base).dtype
         element = _LOADS.get(dtype, f"({kind}){{0}}").format(f"{self._pointer(base, False)}[{place}]")
         guard = self.guard if lanes else ""
+        if indirect := looked_up(s.index, self.tiles.view(s.source)):
+            where = self.value(indirect[0], "i64")
+            within = f"{where} >= 0 && {where} < {self.sizes.text(indirect[1])}"
+            guard = f"({guard} && {within})" if guard else f"({within})"
         text = f"{guard} ? {element} : ({kind})0" if guard else element
         self.emit(depth, f"const {kind} {s.dst} = {text};")
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlpapers.kernels.dsl.launches import Launch, Sizes, Tiles
+from mlpapers.kernels.dsl.launches import Launch, Sizes, Tiles, looked_up
 from mlpapers.kernels.dsl.statements import StatementWriter, is_literal
 from mlpapers.kernels.dsl.tilelang.maths import STORAGE, TYPES, constant, expression
 from mlpapers.kernels.ops import COMPUTE
@@ -173,6 +173,10 @@ class Function(StatementWriter):
             element = f"({element} != 0)"
         elif STORAGE[dtype] != kind:
             element = f'T.cast({element}, "{kind}")'
+        if indirect := looked_up(s.index, self.tiles.view(s.source)):
+            where = self.value(indirect[0], "i64")
+            within = f"T.And({where} >= 0, {where} < {self.sizes.text(indirect[1])})"
+            element = f'T.if_then_else({within}, {element}, T.cast(0, "{kind}"))'
         self.emit(depth, f"{s.dst} = {element}")
 
     def _store(self, s: Store, depth: int) -> None:

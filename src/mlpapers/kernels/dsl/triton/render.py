@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mlpapers.kernels.dsl.launches import Launch, Sizes, Tiles, online
+from mlpapers.kernels.dsl.launches import Launch, Sizes, Tiles, looked_up, online
 from mlpapers.kernels.dsl.statements import StatementWriter, is_literal, power_of_two
 from mlpapers.kernels.dsl.triton.maths import TYPES, constant, expression
 from mlpapers.kernels.dsl.triton.reduce import LaneAccumulator, parts_of
@@ -318,6 +318,10 @@ class Program(StatementWriter):
             return
         dtype = self.sketch.tensor(base).dtype
         mask = self.mask(lanes)
+        if indirect := looked_up(s.index, self.tiles.view(s.source)):
+            where = self.value(indirect[0], "i64")
+            within = f"({where} >= 0) & ({where} < {self.sizes.text(indirect[1])})"
+            mask = f"({mask}) & {within}" if mask else within
         text = f"tl.load({self.pointer(base)} + {offset}" + (f", mask={mask}, other=0)" if mask else ")")
         kind = COMPUTE[dtype]
         default = "{0}.to(tl.int64)" if kind == "i64" and dtype != "i64" else "{0}"
