@@ -71,6 +71,22 @@ def test_refusals():
 
 
 @pytest.mark.parametrize(
+    ("forward", "reason"),
+    [
+        ("return x[x > 0]", "aten.(index|nonzero)"),
+        ("return x * x.sum().item()", "Tensor.item"),
+        ("return x.nonzero()", "aten.nonzero"),
+        ("return x * 2 if x.sum() > 0 else x", "by the value of an input"),
+        ("return x.relu() if y else x", "by the value of an input"),
+    ],
+)
+def test_what_values_decide_is_refused_by_name_and_quietly(forward, reason, capfd):
+    with pytest.raises(TaskError, match=reason):
+        capture(task(forward, "torch.rand(4, 8)", *["True"] * ("y" in forward)))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
     ("forward", "inputs", "free", "shape"),
     [
         ("return torch.relu(x)", ("torch.rand(1, 8)",), {"n0": (0, 0)}, [1, 8]),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
+import logging
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -36,6 +39,8 @@ _KEPT = (
     "rsub", "var",
     "softmax", "log_softmax", "addmm", "bmm", "baddbmm",
 )  # fmt: skip
+# What a user called where the captured program has another name for it.
+_WANTED = {"aten._local_scalar_dense": "Tensor.item", "aten.item": "Tensor.item"}
 _KEPT_APART = tuple(name for name in _KEPT if name != "scaled_dot_product_attention")
 
 
@@ -72,6 +77,7 @@ def capture(
     check_task(task)
     check_choice("shape_policy", shape_policy, SHAPE_POLICIES)
     program, hints, arguments = _export(task, shape_policy, _KEPT if fused_attention else _KEPT_APART)
+    _refuse_data_dependence(task, program)
     builder = Builder()
     lowering = Lowering(builder, {}, hints)
     builder.graph.free = shape_policy
@@ -95,6 +101,19 @@ def _has_tensor(value: Any) -> bool:
     return any(hasattr(item, "dtype") and hasattr(item, "shape") for item in items)
 
 
+def _refuse_data_dependence(task: Task, program: Any) -> None:
+    """Raise TaskError at the first operator whose result has a size, or is a number, that values decide."""
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+    for call in program.graph.nodes:
+        if call.op == "call_function" and free_unbacked_symbols(call.meta.get("val")):
+            name = str(call.target).removesuffix(".default")
+            raise TaskError(
+                f"task {task.name!r} cannot be captured: {_WANTED.get(name, name)} makes a size or a number "
+                "that depends on the values of an input, which no kernel can be made for"
+            )
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporter's remarks about its own internals."""
@@ -103,9 +122,22 @@ def _quiet() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Silence what the exporter logs and prints, whole graphs among it, when it fails."""
+    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    before, log.disabled = log.disabled, True
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        log.disabled = before
+
+
 def _export(task: Task, shape_policy: str, kept: tuple[str, ...]) -> tuple[Any, dict[str, int], list[Any]]:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
     with _quiet():
         module, inputs = _built(task, FakeTensorMode(allow_non_fake_inputs=True))
@@ -113,13 +145,20 @@ def _export(task: Task, shape_policy: str, kept: tuple[str, ...]) -> tuple[Any, 
         with _quiet(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
             inputs = [mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for v in inputs]
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), _unlogged(), torch.no_grad():
             program, hints = _export_at_any_batch(torch, module, inputs, shape_policy)
             table = torch.export.default_decompositions()
             for op in list(table):
                 if str(getattr(op, "__name__", op)).split(".")[0] in kept:
                     table.pop(op)
             program = program.run_decompositions(table)
+    except GuardOnDataDependentSymNode as error:
+        place = re.search(r"The following call raised this error:\s*(File [^\n]*\n[^\n]*)", str(error))
+        raise TaskError(
+            f"task {task.name!r} cannot be captured: forward decides in Python by the value of an input "
+            "(a tensor, or an argument that is a number or a flag); torch.where takes either of two values"
+            + (f": {' '.join(place[1].split())[:300]}" if place else "")
+        ) from error
     except Exception as error:
         raise TaskError(
             f"task {task.name!r} cannot be captured: {type(error).__name__}: {str(error).strip()[:400]}"
