@@ -12,7 +12,7 @@ from mlpapers.core._axes import new_axes
 from mlpapers.core._files import write_text
 from mlpapers.core.result import Result
 from mlpapers.kernels.agents.messages import TraceEvent
-from mlpapers.kernels.verify.report import CorrectnessReport
+from mlpapers.kernels.verify.report import CorrectnessReport, headline
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ class KernelResult(Result):
                 f"  error (float64)      {report.err_ratio_to_eager:.3g} of eager's; {report.n_trials} trials"
             )
         if report.error:
-            lines.append(f"  failed at {report.stage}: {report.error.splitlines()[0]}")
+            lines.append(f"  failed at {report.stage}: {headline(report.error)}")
         if self.degenerate:
             lines.append("  degenerate task: the output hardly depends on the input")
         lines += [f"  disclosed: {text}" for text in self.disclosures]

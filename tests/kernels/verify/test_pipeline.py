@@ -13,7 +13,7 @@ from kernel_support import HEAD, MATMUL, RELU, SCALE, model
 from mlpapers.kernels.task import Task, TaskError
 from mlpapers.kernels.verify import verify
 from mlpapers.kernels.verify._prepared import Prepared
-from mlpapers.kernels.verify.report import STAGES
+from mlpapers.kernels.verify.report import STAGES, CorrectnessReport, Verdict, headline
 from mlpapers.kernels.verify.settings import Settings
 
 CHAIN = Task.from_source(
@@ -54,6 +54,29 @@ def test_a_faster_kernel_is_measured():
     assert report.n_trials == len(report.trials) == 4
     assert "library: aten.add" in report.disclosures
     assert "speed-up" in str(verdict)
+
+
+def test_a_verdict_shows_the_exception_of_a_traceback():
+    broken = (
+        model("return self.one(x)")
+        + """
+    def one(self, x):
+        return self.two(x)
+
+    def two(self, x):
+        return self.three(x)
+
+    def three(self, x):
+        return unheard_of
+"""
+    )
+    verdict = verify(RELU, broken, timing=False, **OPTIONS)
+    assert "NameError: name 'unheard_of' is not defined" in str(verdict)
+    assert headline(verdict.report.error) == "NameError: name 'unheard_of' is not defined"
+    # A compiler says at the start what is wrong.
+    report = CorrectnessReport(error="\n".join(["no such thing", *map(str, range(50))]))
+    assert str(Verdict(False, "build", report)).splitlines()[1] == "  no such thing"
+    assert headline(report.error) == "no such thing"
 
 
 def test_no_timing():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+# Lines of an error that a verdict shows of its start, and as many of its end.
+_SHOWN = 4
 # The order in which a candidate is judged; a stage that fails ends the examination.
 STAGES = ("static", "build", "correct", "hack", "time")
 
@@ -133,7 +135,7 @@ class Verdict:
         lines = [f"{state}; {self.report.n_trials} trials compared"]
         lines += [f"  {issue}" for issue in self.report.static]
         lines += [f"  hack: {name}" for name in self.report.hacks]
-        lines += [f"  {line}" for line in self.report.error.splitlines()[:8]]
+        lines += [f"  {line}" for line in _ends(self.report.error.splitlines())]
         if math.isfinite(self.speedup):
             low, high = self.speedup_ci
             lines.append(
@@ -142,3 +144,29 @@ class Verdict:
             )
         lines += [f"  disclosed: {text}" for text in self.report.disclosures]
         return "\n".join(lines)
+
+
+def _ends(lines: list[str]) -> list[str]:
+    """Return the first lines of an error, where compilers say what is wrong, the exception, and the last."""
+    if len(lines) <= 2 * _SHOWN:
+        return lines
+    first, last, said = lines[:_SHOWN], lines[-_SHOWN:], headline("\n".join(lines))
+    return [*first, "...", *([] if said in first + last else [said, "..."]), *last]
+
+
+def headline(error: str) -> str:
+    """Return the line of an error that says most: the exception after a traceback, else the first.
+
+    Parameters
+    ----------
+    error : str
+        Not empty.
+
+    Returns
+    -------
+    line : str
+    """
+    lines = error.splitlines()
+    frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+    after = lines[frames[-1] + 1 :] if frames else lines
+    return next((line for line in after if not line.startswith(" ")), lines[0])
