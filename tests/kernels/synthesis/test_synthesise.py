@@ -177,10 +177,28 @@ def test_a_linear_layer_of_a_strided_operand_stays_one_product():
     made = candidate(synthesise(task)[0])
     check(task, made)
     module, inputs = task.build()
-    for model, refused in ((module, {"add": 1}), (Kernel(made.code, "cpp", "cpu", task).load()(), {})):
-        with torch.no_grad(), Recorder("contractions") as recorder:
+    for model, apart in ((module, True), (Kernel(made.code, "cpp", "cpu", task).load()(), False)):
+        with torch.no_grad(), Recorder("none") as recorder:
             model(*inputs)
-        assert recorder.refused == refused
+        assert ("add" in recorder.refused) == apart
+
+
+def test_what_attention_calls_itself_is_the_librarys():
+    inputs = tuple(f"torch.randn(2, 3, {n}, 8)" for n in (5, 6, 6))
+    forward = "return F.scaled_dot_product_attention(x, y, z, attn_mask=w)"
+    task = make_task("t", "", forward, (*inputs, "torch.rand(2, 1, 5, 6) > 0.3"), HEAD)
+    made = candidate(synthesise(task)[0])
+    check(task, made)
+    _, inputs = task.build()
+    model = Kernel(made.code, "cpp", "cpu", task).load()()
+    for policy, refused in (("contractions", {}), ("none", {"where": 1})):
+        with torch.no_grad(), Recorder(policy) as recorder:
+            model(*inputs)
+        assert recorder.refused.items() >= refused.items()
+        assert bool(recorder.refused) == bool(refused)
+    with torch.no_grad(), Recorder("contractions") as recorder:
+        model(*inputs).where(inputs[0] > 0, 0)
+    assert set(recorder.refused) == {"gt", "where"}
 
 
 def test_policies_on_the_library():

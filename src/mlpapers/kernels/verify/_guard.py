@@ -8,9 +8,16 @@ import io
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mlpapers.kernels.verify.policy import RANDOM_DRAWS, aten_allowed, is_contraction, is_view
+from mlpapers.kernels.verify.policy import (
+    NAME_CONTRACTIONS,
+    RANDOM_DRAWS,
+    aten_allowed,
+    is_contraction,
+    is_view,
+)
 
 _equal, _no_grad, _Tensor = torch.equal, torch.no_grad, torch.Tensor
 _clone = torch.Tensor.clone
@@ -35,6 +42,16 @@ _WATCHED: dict[str, tuple[str, ...]] = {
     "json": ("dumps loads",),
     "os": ("write listdir",),
     "gc": ("disable collect",),
+}
+
+
+# The library's contractions themselves, bound before a candidate can put something else under their names.
+_CONTRACTIONS = {
+    function
+    for owner in (torch, torch.nn.functional, torch.ops.aten)
+    for name in NAME_CONTRACTIONS
+    if (found := getattr(owner, name, None)) is not None
+    for function in (found, getattr(found, "default", found))
 }
 
 
@@ -106,6 +123,22 @@ def _settings() -> dict[str, Any]:
     }
 
 
+class _Calls(TorchFunctionMode):
+    """Notes whether a contraction of the library is at work, which may be made of other operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        contraction = func in _CONTRACTIONS
+        self.inside += contraction
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.inside -= contraction
+
+
 class Recorder(TorchDispatchMode):
     """Records the aten operators of a call that are neither views nor allocation nor allowed.
 
@@ -122,6 +155,15 @@ class Recorder(TorchDispatchMode):
         self._library_ops, self._random = library_ops, random
         self.refused: dict[str, int] = {}
         self.library: dict[str, int] = {}
+        self._calls = _Calls()
+
+    def __enter__(self) -> Any:
+        self._calls.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self._calls.__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -132,6 +174,7 @@ class Recorder(TorchDispatchMode):
         allowed = (
             aten_allowed(name, self._library_ops)
             or is_view(func._schema)
+            or (self._library_ops == "contractions" and self._calls.inside)
             or (self._random and name in RANDOM_DRAWS)
             # Bookkeeping such as counting batches.
             or all(x.numel() <= 1 for x in _tensors((args, list(kwargs.values()), result)))

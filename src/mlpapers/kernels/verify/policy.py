@@ -62,7 +62,7 @@ _DTYPES = _words(
     uint16 uint32 uint64 bool
     """
 )
-_NAME_CONTRACTIONS = _words(
+NAME_CONTRACTIONS = _words(
     """
     mm addmm bmm baddbmm addbmm mv addmv dot matmul einsum tensordot conv1d conv2d conv3d
     conv_transpose1d conv_transpose2d conv_transpose3d convolution linear bilinear
@@ -123,7 +123,7 @@ def torch_name_allowed(path: str, library_ops: str) -> bool:
     last = parts[-1]
     if last in _DTYPES or last in _NAMES:
         return True
-    if last in _NAME_CONTRACTIONS:
+    if last in NAME_CONTRACTIONS:
         return library_ops == "contractions"
     # A package on the way (torch.nn.functional) and classes are no operations.
     return last in ("torch", "nn", "functional", "F", "aten", "ops", "Parameter", "Module") or (
