@@ -125,6 +125,16 @@ def test_the_same_source_serves_other_leading_sizes():
         torch.testing.assert_close(ours(x), torch.softmax(x, -1) + 1)
 
 
+@pytest.mark.parametrize("mean", [0.0, 1e4, 1e6])
+def test_variances_far_from_zero_are_those_in_double(mean):
+    task = make_task("t", "", "return x.var(0), x.var(1)", ("torch.randn(300, 70)",), HEAD)
+    ours = Kernel(candidate(synthesise(task)[0]).code, "cpp", "cpu", task).load()()
+    x = torch.randn(300, 70) + mean
+    for value, wide in zip(ours(x), (x.double().var(0), x.double().var(1))):
+        # A sum of 300 squares in single, in 16 lanes, rounded some twenty times.
+        torch.testing.assert_close(value.double(), wide, rtol=20 * 2.0**-24, atol=0)
+
+
 @pytest.mark.filterwarnings("ignore:(var|std).*degrees of freedom")
 def test_variances_of_too_few_rows_are_eagers():
     forward = "return x.var(0), x.std(0), x.var(), x.var(0, correction=3), x.var(0, correction=0)"

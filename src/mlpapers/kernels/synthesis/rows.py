@@ -15,7 +15,7 @@ from mlpapers.kernels.ops import COMPUTE
 from mlpapers.kernels.sketch import Alloc, For, Load, Store
 from mlpapers.kernels.synthesis.body import Body, parallel
 from mlpapers.kernels.synthesis.domain import Axis
-from mlpapers.kernels.synthesis.reductions import SHORT_SUM, Accumulator, group_moments
+from mlpapers.kernels.synthesis.reductions import SHORT_SUM, Accumulator, group_moments, is_moment
 
 DEFAULT_TILE = 4096
 # Elements of a row (or a tile of columns) that are kept between passes: they stay in the second-level cache.
@@ -138,7 +138,8 @@ def row_statements(
         out.insert(0, Alloc(f"k{member}", extents, dtype, ("temp_workspace", "fast")))
     for level, (reduces, needed, reuse) in enumerate(passes):
         accumulators = [
-            Accumulator(body, group, dims, not dims or length > SHORT_SUM)
+            # A running mean that is rounded to single spoils the deviations of numbers far from 0.
+            Accumulator(body, group, dims, not dims or length > SHORT_SUM or is_moment(body.node(group[0])))
             for group in group_moments(body, reduces)
         ]
         if needed or accumulators:

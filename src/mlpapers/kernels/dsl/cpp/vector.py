@@ -359,14 +359,17 @@ class Run:
         ]
 
     def _row_moments(self, s: Compute) -> None:
-        """Reduce a tile to mean and squared deviations (two passes in cache), merged by Chan's formula."""
+        """Reduce a tile to mean and squared deviations (two passes in cache), merged by Chan's formula.
+
+        What the deviations sum up to is the rounding of the first pass's mean, which is taken out again.
+        """
         mean, square, count = s.dst
         assert self.tile is not None
         var, width = self.tile
         kind = self.f.types[s.args[0]]
         value = self.value(s.args[0], kind)
         name = f"l_{mean}"
-        self.before.append(f"{TYPES[kind]} {name} = 0; {TYPES[kind]} q_{name} = 0;")
+        self.before.append(f"{TYPES[kind]} {name} = 0; {TYPES[kind]} q_{name} = 0, r_{name} = 0;")
         # What was only loaded is in the cache as it is; what was computed is kept for the second pass.
         plain = self.spans and all(isinstance(statement, Load) for statement, _ in self.spans)
         again, kept = (self.replay[:], value) if plain else ([], f"t_{name}[j]")
@@ -377,11 +380,12 @@ class Run:
         self.clauses.append(f"+:{name}")
         self.after += [
             f"const {TYPES[kind]} m_{name} = {name} / n_{var};",
-            f"#pragma omp simd reduction(+:q_{name})",
+            f"#pragma omp simd reduction(+:q_{name}, r_{name})",
             f"for (long j = 0; j < n_{var}; ++j) {{",
             *(f"  {line}" for line in again),
-            f"  const {TYPES[kind]} d = {kept} - m_{name}; q_{name} += d * d; }}",
-            f"{{ const double n = {count} + n_{var}, d = m_{name} - {mean};",
-            f"  {mean} += d * (n_{var} / n); {square} += q_{name} + d * d * ({count} * n_{var} / n);",
-            f"  {count} = n; }}",
+            f"  const {TYPES[kind]} d = {kept} - m_{name}; q_{name} += d * d; r_{name} += d; }}",
+            f"{{ const double n = {count} + n_{var}, c = (double)r_{name} / n_{var};",
+            f"  const double d = m_{name} + c - {mean};",
+            f"  {mean} += d * (n_{var} / n);",
+            f"  {square} += q_{name} - c * r_{name} + d * d * ({count} * n_{var} / n); {count} = n; }}",
         ]
