@@ -5,12 +5,12 @@ import pytest
 import scipy.sparse
 import torch
 
-from mlpapers.optim import FiniteSum, LinearFiniteSum, QuadraticFiniteSum
+from mlpapers.optim import FiniteSum, LinearFiniteSum, QuadraticFiniteSum, minimize_fw_zo
 from mlpapers.optim._directions import CoordinateBlock, Directions, VectorBlock
 from mlpapers.optim._increment import Increment
 from mlpapers.optim._oracle import BudgetExhaustedError, Oracle
 from mlpapers.optim._run import Run, Settings
-from mlpapers.optim.constraints import L2Ball
+from mlpapers.optim.constraints import L1Ball, L2Ball
 from mlpapers.optim.finite_sum import as_finite_sum
 from mlpapers.optim.linear import LOSSES
 
@@ -175,6 +175,46 @@ def test_sums_of_batches_group_equal_points_and_warn_when_slow():
     with pytest.warns(UserWarning, match="Python loop"):
         values = total.values(rng.normal(size=(20, 3)), np.arange(20))
     assert values.shape == (20,)
+
+
+TARGET = np.array([0.3, -0.2, 0.05])
+SINGLE = {
+    "scalar": np.float32,
+    "array": lambda value: np.array([value], dtype=np.float32),
+    "tensor": lambda value: torch.tensor(value, dtype=torch.float32),
+}
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_differences_of_a_plain_callable_follow_the_precision_of_its_values(kind):
+    def fun(x):
+        return SINGLE[kind](float(((x - TARGET) ** 2).sum()))
+
+    result = minimize_fw_zo(fun, np.zeros(3), L1Ball(1.0), method="auto", max_queries=3000, random_state=0)
+    # Forward differences of a square are off by mu/2, mu = sqrt(eps), and rounding adds as much.
+    np.testing.assert_allclose(result.x, TARGET, atol=2.0 * np.finfo(np.float32).eps ** 0.5)
+
+
+def test_the_lowest_precision_counts_unless_one_is_given():
+    values = iter([0.0, np.float32(1.0), 2.0])
+    plain = as_finite_sum(lambda _: next(values))
+    seen = []
+    for _ in range(3):
+        plain.values(np.zeros((1, 2)), np.zeros(1, dtype=int))
+        seen.append(plain.dtype)
+    assert seen == [np.float64, np.float32, np.float32]
+
+    def single(X, idx):
+        return np.zeros(len(idx), dtype=np.float32)
+
+    given = FiniteSum(single, 1, 2, dtype=np.float64)
+    given.values(np.zeros((1, 2)), np.zeros(1, dtype=int))
+    assert given.dtype == np.float64
+
+
+def test_values_of_two_digits_are_refused():
+    with pytest.raises(TypeError, match="fun must return float16 or more digits"):
+        as_finite_sum(lambda _: torch.zeros(1, dtype=torch.bfloat16)).mean(np.zeros(2))
 
 
 @pytest.mark.parametrize(

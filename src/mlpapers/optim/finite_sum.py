@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 
 # Points handed over at once are at most 64 MiB: larger arrays are slower, since each has to be mapped anew.
 _NUMBERS = 2**23
+_DOUBLE = np.dtype(np.float64)
 
 
 class FiniteSum:
@@ -40,7 +41,8 @@ class FiniteSum:
     dim : int or None
         d; None where the starting point tells it.
     dtype : numpy dtype, optional
-        Precision of the values; by default that of the first value asked for.
+        Precision of the values; by default the lowest that was seen among those asked for, float64 for whole
+        numbers.
     grad : callable, optional
         ``grad(X, idx)`` of shape (m, d), for first-order references only.
     """
@@ -65,6 +67,7 @@ class FiniteSum:
         self.n_functions = check_int("n_functions", n_functions, minimum=1)
         self.dim = None if dim is None else check_int("dim", dim, minimum=1)
         self.dtype = None if dtype is None else np.dtype(dtype)
+        self._follows_values = dtype is None
         if self.dtype is not None and self.dtype.kind != "f":
             raise ValueError(f"dtype must be a floating type; got {self.dtype}")
         self.grad = grad
@@ -92,9 +95,16 @@ class FiniteSum:
         answer = np.asarray(answer)
         if answer.shape != (len(idx),):
             raise ValueError(f"values must return shape (m,) = ({len(idx)},); got {answer.shape}")
-        if self.dtype is None:
-            self.dtype = answer.dtype if answer.dtype.kind == "f" else np.dtype(np.float64)
+        self._see(answer.dtype)
         return answer
+
+    def _see(self, dtype: np.dtype[Any]) -> None:
+        """Take in the precision of some values, unless one was given."""
+        if dtype.kind != "f" or dtype.itemsize > _DOUBLE.itemsize:
+            # Differences are formed in float64.
+            dtype = _DOUBLE
+        if self._follows_values and (self.dtype is None or dtype.itemsize < self.dtype.itemsize):
+            self.dtype = dtype
 
     def mean(self, x: Array, chunk_size: int = 65536) -> float:
         """Return f(x) from all n values.
@@ -230,7 +240,10 @@ class _PlainSum(FiniteSum):
         def values(X: Array, idx: NDArray[np.int64]) -> Any:
             if callable(batch):
                 return batch(X)
-            return np.array([_one_number(fun(x.copy())) for x in X[: len(idx)]])
+            answers = [fun(x.copy()) for x in X[: len(idx)]]
+            for dtype in {getattr(answer, "dtype", _DOUBLE) for answer in answers}:
+                self._see(_precision(dtype))
+            return np.array([_one_number(answer) for answer in answers])
 
         super().__init__(values, 1, dim)
 
@@ -242,6 +255,14 @@ def as_finite_sum(fun: Any, dim: int | None = None) -> FiniteSum:
     if not callable(fun):
         raise TypeError(f"fun must be a FiniteSum or a callable; got {type(fun).__name__}")
     return _PlainSum(fun, dim)
+
+
+def _precision(dtype: Any) -> np.dtype[Any]:
+    """Return the dtype of an array, a scalar or a tensor as one of numpy."""
+    name = str(dtype).removeprefix("torch.")
+    if name == "bfloat16":
+        raise TypeError("fun must return float16 or more digits for differences; got bfloat16")
+    return np.dtype(name) if name in ("float16", "float32") else _DOUBLE
 
 
 def _one_number(answer: Any) -> float:
