@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mlpapers.optim import (
     Birkhoff,
+    Box,
     FiniteSum,
     L1Ball,
     L2Ball,
@@ -258,3 +259,31 @@ def test_trials_find_the_best_of_many_valleys(counted):
     # One of 64 valleys; any other one is at least 0.4 higher.
     assert total.mean(result.x) <= total.mean(np.full(6, -0.87)) + 0.1
     assert set(result.history["stage"]) >= {"trial", "fresh"}
+
+
+@pytest.mark.parametrize("C", [Box(-np.ones(3), np.ones(3)), L1Ball(1.0), Simplex(1.0), L2Ball(1.0)])
+@pytest.mark.parametrize("slope", [[1.0, -2.0, 0.5], [1.0, 0.0, 0.0]])
+def test_linear_functions_without_any_curvature_end_in_the_vertex(C, slope):
+    slope = np.array(slope)
+    x0 = np.eye(3)[0] if isinstance(C, Simplex) else np.zeros(3)
+    for seed in range(3):
+        result = minimize_fw_zo(
+            lambda x: float(x @ slope), x0, C, method="auto", max_queries=600, random_state=seed
+        )
+        # Differences over mu = sqrt(eps) are exact but for rounding.
+        assert result.fun - float(slope @ C.lmo(slope)) <= 1e-7
+
+
+def test_curvature_is_learned_after_none_was_seen():
+    """Flat behind a plane, so that the first moves show no curvature at all; then a square."""
+    d = 300
+    slope = np.zeros(d)
+    slope[:2] = -4.0, -1.0
+
+    def fun(x):
+        return float(slope @ x) + 32.0 * max(float(x[0]) - 0.5, 0.0) ** 2
+
+    C = Box(-np.ones(d), np.ones(d))
+    result = minimize_fw_zo(fun, np.zeros(d), C, method="auto", max_queries=30 * d, random_state=0)
+    assert abs(result.x[0] - 0.5625) < 1e-3
+    assert result.x[1] == 1.0

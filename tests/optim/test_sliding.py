@@ -106,3 +106,13 @@ def test_a_product_steps_in_every_block():
     u = proximal_step(C, x, v, 2.0, tolerance=1e-8).u
     np.testing.assert_allclose(u, C.project(x - v / 2.0), rtol=0, atol=1e-3)
     assert C.contains(u)
+
+
+@pytest.mark.parametrize(
+    "C", [L1Ball(1.0), Simplex(1.0), L2Ball(1.0), Product([L1Ball(1.0), L2Ball(1.0)], [299, 1])]
+)
+def test_without_curvature_the_model_is_least_at_a_vertex(C):
+    rng = np.random.default_rng(0)
+    v = rng.normal(size=300)
+    step = proximal_step(C, C.center(300), v, 0.0, tolerance=1e-4)
+    np.testing.assert_array_equal(step.u, C.lmo(v))

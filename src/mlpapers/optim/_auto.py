@@ -240,7 +240,8 @@ class AutoStep(Step):
         if size > 0.0:
             seen = abs(float((v - self.v_old) @ run.dx)) / size
             # An estimate that is far off looks like curvature; steps shortened by it would look so even more.
-            self.L = min(max(0.9 * self.L, seen), _GROWTH * self.L) if run.t > 1 else seen
+            is_known = run.t > 1 and self.L > 0.0
+            self.L = min(max(0.9 * self.L, seen), _GROWTH * self.L) if is_known else seen
             self.least = min(self.least, seen)
             if self.metric is not None:
                 self.metric.learn(

@@ -71,14 +71,16 @@ def proximal_step(
     with linear minimisations only, until the model's gap is at most `tolerance` times that at x. On a box
     every coordinate is an interval of its own, with its own line search; over the vertices of an L1 ball or a
     simplex there are pairwise steps, whose end a sort finds where the coordinates are many; other sets have
-    Wolfe's algorithm, from the `corners` of the last step on. Where :func:`takes_matrix` says so, L may be a
-    positive definite matrix B, and the last term (u - x)'B(u - x)/2.
+    Wolfe's algorithm, from the `corners` of the last step on. With L = 0 the end is a vertex. Where
+    :func:`takes_matrix` says so, L may be a positive definite matrix B, and the last term (u - x)'B(u - x)/2.
     """
     none = np.zeros((0, len(x)))
     s = constraint._lmo(v[None])[0]
     gap = max(float(v @ (x - s)), 0.0)
     if gap == 0.0:
         return ProximalStep(x.copy(), 1, 0.0, none)
+    if isinstance(L, float) and L == 0.0:
+        return ProximalStep(s, 1, gap, none)
     target = tolerance * gap
     if isinstance(constraint, L1Ball | Simplex):
         if isinstance(L, float) and len(x) > LARGEST_MATRIX:
