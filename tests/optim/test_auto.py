@@ -218,6 +218,26 @@ def test_momentum_and_corners_survive_a_checkpoint(tmp_path):
         assert resumed.n_lmo == whole.n_lmo
 
 
+@pytest.mark.parametrize("pause", [3, 7, 40])
+def test_points_that_a_run_has_settled_at_are_asked_as_often_after_a_pause(pause, tmp_path):
+    """Near the end a step may lead to where the run has been; its values are asked anew then."""
+    path, target = tmp_path / "state", np.array([0.3, -0.2, 0.05])
+    common = {"method": "auto", "max_queries": 1000, "history_every": 1.0}
+
+    def fun(x):
+        return float(((x - target) ** 2).sum())
+
+    def stop(state):
+        return state.n_iter > pause
+
+    whole = minimize_fw_zo(fun, np.zeros(3), L1Ball(1.0), random_state=0, **common)
+    minimize_fw_zo(fun, np.zeros(3), L1Ball(1.0), random_state=0, checkpoint=path, callback=stop, **common)
+    # Draws go on as in the run that was interrupted, whatever the seed.
+    resumed = minimize_fw_zo(fun, np.zeros(3), L1Ball(1.0), random_state=1, resume=path, **common)
+    np.testing.assert_array_equal(resumed.x, whole.x)
+    assert (resumed.n_queries, resumed.n_iter) == (whole.n_queries, whole.n_iter)
+
+
 def test_the_first_step_stays_where_the_model_holds():
     """A step of a tenth of this diameter would cross the valley and end on the far plateau."""
     rng = np.random.default_rng(0)

@@ -87,13 +87,15 @@ class Estimator(Stateful):
         self.run.shrunk = True
         return max(1, int(remaining * m // cost))
 
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {**super().state(), "held": self.run.held(self.x_old)}
+
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a state."""
         super().restore(state)
-        # The probes of the run know the old point by identity.
-        for probe in self.run._probes:
-            if self.x_old is not None and np.array_equal(probe.x, self.x_old):
-                self.x_old = probe.x
+        if self.x_old is not None:
+            self.x_old = self.run.same(self.x_old, state["held"])
 
 
 class FullDifferences(Estimator):

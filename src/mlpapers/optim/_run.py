@@ -169,17 +169,27 @@ class Run:
         self.n_full_gradients += k == self.n
         return v, max(variance, 0.0)
 
+    def held(self, x: Array | None) -> int | None:
+        """Return which remembered point is this very array; what is only equal to one is asked anew."""
+        return next((j for j, probe in enumerate(self._probes) if probe.x is x), None)
+
+    def same(self, x: Array, j: int | None) -> Array:
+        """Return the remembered point j in the place of its copy `x`, or `x` where there is none."""
+        return self._probes[j].x if j is not None and j < len(self._probes) else x
+
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
+        move = None if self.move is None or self.move.x is not self.x else self.move
         return {
             "x": self.x,
+            "held": self.held(self.x),
             "t": self.t,
             "n_lmo": self.n_lmo,
             "n_full_gradients": self.n_full_gradients,
             "gamma": self.gamma,
             "distance": self.distance,
             "dx": self.dx,
-            "move": None if self.move is None or self.move.x is not self.x else list(self.move[1:]),
+            "move": None if move is None else [*move[1:], self.held(move.before)],
             "gap": self.gap,
             "first_gap": self.first_gap,
             "streams": [s.bit_generator.state for s in (self.functions, self.frame_rng, self.coins)],
@@ -199,16 +209,10 @@ class Run:
             stream.bit_generator.state = saved
         self.directions.restore(state["sweep"])
         self._probes = [Probe.restored(self.oracle, saved) for saved in state["probes"]]
-        self.x = np.asarray(state["x"], dtype=np.float64)
-        for probe in self._probes:
-            if np.array_equal(probe.x, self.x):
-                self.x = probe.x
+        self.x = self.same(np.asarray(state["x"], dtype=np.float64), state["held"])
         self.move = None if state["move"] is None else self._restored_move(*state["move"])
         self.oracle.n_queries, self.oracle.n_bad = state["n_queries"], state["n_bad"]
         self.oracle.n_good = state["n_good"]
 
-    def _restored_move(self, before: Array, gamma: float, s: Array) -> Move:
-        for probe in self._probes:
-            if np.array_equal(probe.x, before):
-                before = probe.x
-        return Move(self.x, before, gamma, np.asarray(s, dtype=np.float64))
+    def _restored_move(self, before: Array, gamma: float, s: Array, j: int | None) -> Move:
+        return Move(self.x, self.same(before, j), gamma, np.asarray(s, dtype=np.float64))

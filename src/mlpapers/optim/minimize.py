@@ -178,7 +178,8 @@ def minimize_fw_zo(
         File that is kept up to date while the run lasts.
     resume : path, optional
         Checkpoint to go on from, of a run with the same objective, start, constraint and settings. One value
-        that it holds is asked again and counted in ``n_queries_final``.
+        that it holds is asked again and counted in ``n_queries_final``. Draws go on as in that run, whatever
+        `random_state` is.
     random_state : int, Generator, RandomState, SeedSequence or None
         Seed of all draws.
     n_jobs : int or None
