@@ -435,6 +435,13 @@ def test_tolerance_target_callback_and_caps_stop(logistic):
         logistic, np.zeros(5), C, max_queries=10**6, callback=lambda state: state.n_iter >= 3
     )
     assert (by_call.status, by_call.n_iter) == (4, 3)
+
+    def last(state):
+        if state.n_iter >= 3:
+            raise StopIteration
+
+    by_exception = minimize_fw_zo(logistic, np.zeros(5), C, max_queries=10**6, callback=last)
+    assert (by_exception.status, by_exception.n_iter) == (4, 3)
     by_steps = minimize_fw_zo(logistic, np.zeros(5), C, max_iter=4, random_state=0)
     assert (by_steps.status, by_steps.n_iter) == (3, 4)
     missed = minimize_fw_zo(logistic, np.zeros(5), C, tol=1e-12, max_queries=2000, random_state=0)
@@ -615,6 +622,8 @@ def test_bad_types_are_refused(logistic):
         minimize_fw_zo(logistic, np.zeros(5), "l1", max_queries=100)
     with pytest.raises(TypeError, match="callback"):
         minimize_fw_zo(logistic, np.zeros(5), L1Ball(), max_queries=1000, callback=3)
+    with pytest.raises(TypeError, match="callback must return True, False or None; got array"):
+        minimize_fw_zo(logistic, np.zeros(5), L1Ball(), max_queries=1000, callback=lambda state: state.x)
     with pytest.raises(ValueError, match="dimension"):
         minimize_fw_zo(lambda _x: 0.0, None, L1Ball(), max_queries=10)
 

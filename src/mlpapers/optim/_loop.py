@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -200,7 +201,7 @@ class Loop:
 
     def _stop_checks(self, x: Array, v: Array, *, passed: bool, blind: bool) -> None:
         run, stop = self.run, self.stopping
-        if stop.callback is not None and bool(stop.callback(self._state(v))):
+        if stop.callback is not None and _is_stop(stop.callback, self._state(v)):
             self.status = 4
             return
         if self.step.is_exploring or blind:
@@ -308,3 +309,14 @@ class Loop:
         self.history = [tuple(row) for row in loop.pop("history")]
         for name, value in loop.items():
             setattr(self, name, value)
+
+
+def _is_stop(callback: Callable[[OptimizationState], Any], state: OptimizationState) -> bool:
+    """Tell whether the callback returns True or raises StopIteration."""
+    try:
+        answer = callback(state)
+    except StopIteration:
+        return True
+    if answer is not None and not (np.isscalar(answer) or getattr(answer, "ndim", None) == 0):
+        raise TypeError(f"callback must return True, False or None; got {reprlib.repr(answer)}")
+    return bool(answer)

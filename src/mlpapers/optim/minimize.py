@@ -171,7 +171,7 @@ def minimize_fw_zo(
         Rows evaluated at once, at most; points that would take more than 64 MiB are fewer. Results do not
         depend on it.
     callback : callable, optional
-        ``callback(state)`` after each step; returning True stops.
+        ``callback(state)`` after each step; returning True stops, and so does raising StopIteration.
     history_every : float
         Growth factor of queries between recorded steps.
     checkpoint : path, optional
@@ -197,7 +197,8 @@ def minimize_fw_zo(
     Raises
     ------
     TypeError
-        For an objective that is not callable or a constraint that is no ConstraintSet.
+        For an objective that is not callable, a constraint that is no ConstraintSet, or a callback that
+        returns an array or a list.
     ValueError
         For an infeasible start, an unknown option, one that the method does not read, a budget that is too
         small for one step, a checkpoint of another problem, or differences that do not fit into the
