@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from mlpapers.optim import minimize_fw_zo
 from mlpapers.optim.constraints import (
     Birkhoff,
     Box,
     BoxL1,
     BoxL2,
     CappedSimplex,
+    ConstraintSet,
     GroupL1Ball,
     Hull,
     KSparsePolytope,
@@ -398,3 +400,39 @@ def test_cut_boxes_answer_extreme_points_also_where_costs_are_zero(g, radius):
     at_end = ((s == lower) | (s == upper)).all()
     # Every point of a sphere is extreme in its ball.
     assert at_end or np.linalg.norm(s) == pytest.approx(radius, rel=1e-9)
+
+
+class Bare(ConstraintSet):
+    """The ball of radius 1 with no more than must be there."""
+
+    def _lmo(self, g):
+        return L2Ball(1.0)._lmo(g)
+
+    def _violation(self, x):
+        return np.maximum(np.linalg.norm(x, axis=1) - 1.0, 0.0)
+
+    def _diameter(self, _d):
+        return 2.0
+
+    def _center(self, d):
+        return np.zeros(d)
+
+
+def test_a_set_of_ones_own_needs_four_methods():
+    def fun(x):
+        asked.append(x)
+        return float(((x - 0.3) ** 2).sum())
+
+    asked = []
+    result = minimize_fw_zo(fun, None, Product([Bare(), L2Ball(1.0)], [2, 2]), method="auto", max_queries=400)
+    np.testing.assert_allclose(result.x, 0.3, atol=1e-4)
+    asked.clear()
+    refused = {
+        r"method='zo_svrg' needs a constraint with a projection: Bare has no": {"method": "zo_svrg"},
+        "query_domain='feasible' needs a set with an interior; Bare": {"query_domain": "feasible"},
+        "'project_x0': True} needs a constraint with": {"x0": np.ones(3), "options": {"project_x0": True}},
+    }
+    for match, given_too in refused.items():
+        with pytest.raises(ValueError, match=match):
+            minimize_fw_zo(fun, **{"x0": np.zeros(3), "constraint": Bare(), "max_queries": 99, **given_too})
+    assert asked == []

@@ -13,7 +13,7 @@ from mlpapers.optim._run import Settings
 from mlpapers.optim.constraints._base import ConstraintSet
 from mlpapers.optim.finite_sum import FiniteSum
 
-__all__ = ["METHODS", "check_domain", "check_settings", "check_start"]
+__all__ = ["METHODS", "check_domain", "check_settings", "check_start", "project_or_refuse"]
 
 METHODS = (
     "auto",
@@ -132,8 +132,16 @@ def check_start(x0: Any, total: FiniteSum, constraint: Any, options: dict[str, A
                 "x0 is not feasible: it leaves the set by more than 1e-6 "
                 "(options={'project_x0': True} projects it)"
             )
-        x = constraint._project(x[None])[0]
+        x = project_or_refuse("options={'project_x0': True}", constraint, x)
     return np.ascontiguousarray(x)
+
+
+def project_or_refuse(asked: str, constraint: ConstraintSet, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the projection of one point; the ValueError of a set without one names what was `asked`."""
+    try:
+        return constraint._project(x[None])[0]
+    except NotImplementedError as error:
+        raise ValueError(f"{asked} needs a constraint with a projection: {error}") from error
 
 
 def check_domain(
@@ -147,8 +155,8 @@ def check_domain(
         room = constraint.inradius(d)
         if room <= 0.0:
             raise ValueError(
-                f"query_domain='feasible' needs a set with an interior; {type(constraint).__name__} is flat: "
-                "use query_domain='tangent'"
+                f"query_domain='feasible' needs a set with an interior; {type(constraint).__name__} is flat "
+                "(its inradius is 0): use query_domain='tangent'"
             )
     else:
         try:

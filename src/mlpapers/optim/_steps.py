@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpapers.optim._arguments import project_or_refuse
 from mlpapers.optim._estimators import Estimator
 from mlpapers.optim._run import Move, Run
 from mlpapers.optim._sliding import proximal_step
@@ -228,6 +229,10 @@ class Sliding(Step):
 
 class Projection(Sliding):
     """x = project(x - v / (3 L)), for the projected baseline only."""
+
+    def __init__(self, run: Run, estimator: Estimator) -> None:
+        super().__init__(run, estimator)
+        project_or_refuse(f"method={run.settings.method!r}", run.constraint, run.x)
 
     def advance(self, v: Array) -> None:
         run = self.run

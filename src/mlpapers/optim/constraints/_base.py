@@ -28,7 +28,22 @@ class ConstraintSet(ABC):
 
     .. math:: \mathrm{lmo}(g) \in \arg\min_{s \in C} \langle g, s \rangle
 
-    Subclasses implement :meth:`_lmo` and :meth:`_violation`, and what else they can answer, for float64 rows.
+    A set of one's own is a subclass. It gets float64 arrays that have been checked, with points as rows, and
+    implements
+
+    - ``_lmo(g)``: for costs (m, d), extreme points (m, d); a point of C also where the costs are 0;
+    - ``_violation(x)``: for points (m, d), by how much each leaves C, in the units of x and 0 inside: (m,);
+    - ``_diameter(d)``: the Euclidean diameter in d coordinates, or a bound on it;
+    - ``_center(d)``: a point (d,) in the relative interior.
+
+    It may also have ``dim`` (where d is fixed), ``is_polytope`` and
+
+    - ``_inradius(d)``: the radius of a ball around ``_center(d)`` in C, for ``query_domain="feasible"``;
+      0 where C is flat or the radius is not known, as by default;
+    - ``_project(x)``: for points (m, d), the nearest ones of C, for ``method="zo_svrg"`` and ``project_x0``;
+    - ``_gauge(x)``: for points (m, d), the least t >= 0 with x in t C: (m,);
+    - ``_check_dim(d)``: raise a ValueError where the set does not exist in d coordinates.
+
     Points are vectors; a set of matrices also takes arrays of its ``shape``, and flattens them row by row.
     Methods take numpy arrays or torch tensors and return the same kind, dtype and device.
 
@@ -50,6 +65,35 @@ class ConstraintSet(ABC):
     [[-1.0, 0.0], [0.0, 2.0]]
     >>> [C.contains([0.5, 0.6]) for C in sets]
     [False, True]
+
+    The ellipse with half-axes a:
+
+    >>> class Ellipse(ConstraintSet):
+    ...     def __init__(self, a):
+    ...         self.a = np.array(a, dtype=float)
+    ...         self.dim = len(self.a)
+    ...
+    ...     def _lmo(self, g):
+    ...         w = self.a * g
+    ...         length = np.linalg.norm(w, axis=1, keepdims=True)
+    ...         return -self.a * w / np.where(length > 0.0, length, 1.0)
+    ...
+    ...     def _violation(self, x):
+    ...         return self.a.max() * np.maximum(np.linalg.norm(x / self.a, axis=1) - 1.0, 0.0)
+    ...
+    ...     def _diameter(self, d):
+    ...         return 2.0 * self.a.max()
+    ...
+    ...     def _center(self, d):
+    ...         return np.zeros(d)
+    >>> from mlpapers.optim import minimize_fw_zo
+    >>> def fun(x):
+    ...     return float((x[0] - 3.0) ** 2 + x[1] ** 2)
+    >>> result = minimize_fw_zo(
+    ...     fun, None, Ellipse([2.0, 1.0]), method="auto", max_queries=500, random_state=0
+    ... )
+    >>> bool(np.abs(result.x - [2.0, 0.0]).max() < 1e-3)
+    True
     """
 
     dim: int | None = None
@@ -168,7 +212,7 @@ class ConstraintSet(ABC):
         return self._center(self._dimension(dim))
 
     def inradius(self, dim: int | None = None) -> float:
-        """Return r such that the ball of radius r around :meth:`center` is in C; 0 where C is flat.
+        """Return the radius of a ball around :meth:`center` in C; 0 where C is flat or none is known.
 
         Parameters
         ----------
@@ -245,9 +289,9 @@ class ConstraintSet(ABC):
     def _center(self, d: int) -> Array:
         """Return a relatively interior point."""
 
-    @abstractmethod
-    def _inradius(self, d: int) -> float:
-        """Radius of a ball around the center."""
+    def _inradius(self, d: int) -> float:  # noqa: ARG002
+        """Radius of a ball around the center, 0 where none is known."""
+        return 0.0
 
     def _missing(self, what: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} has no {what}")
