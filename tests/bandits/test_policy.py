@@ -166,7 +166,17 @@ def test_interval_policies_refuse_several_dimensions(policy):
         (
             lambda: PairwiseComparisonBandit(random_state=-1).run(ConcaveFunctionEnv(), 9),
             ValueError,
-            "random_state",
+            "^random_state must",
+        ),
+        (
+            lambda: PairwiseComparisonBandit(sigma=1.0).optimize(
+                ComparisonOracleFromSimulator(
+                    lambda x, _n: -float(x @ x), dim=1, gamma=(0.0, 0.1), horizon=99
+                ),
+                99,
+            ),
+            ValueError,
+            "M must be given with sigma=1.0",
         ),
     ],
 )

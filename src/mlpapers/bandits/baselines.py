@@ -22,7 +22,8 @@ class KieferWolfowitz(BanditPolicy):
 
     Step k: :math:`x \leftarrow x + a_k g`, :math:`a_k = \min(1/M, 1/(\sigma k))`, with differences over
     :math:`c_k = \min(1/4, c\,k^{-1/4})`. Its regret is of order :math:`\sqrt T` if the oracle is unbiased,
-    and linear if it is biased: many short queries do not average a bias away.
+    and linear if it is biased: many short queries do not average a bias away. A query has two periods however
+    long the horizon is, so that the time of a run grows with it: hours for 10^9 periods.
 
     Parameters
     ----------

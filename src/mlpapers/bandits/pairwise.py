@@ -29,7 +29,7 @@ class PairwiseComparisonBandit(BanditPolicy):
     ----------
     mode : {"auto", "smooth", "strongly_concave"}
         "auto" is "strongly_concave" iff `sigma` and `M` are given or the oracle declares them in ``hints``,
-        or `sigma` is "auto".
+        or `sigma` is "auto". A number for `sigma` without any M is refused.
     smoothness_order : int >= 1
         k of the smooth procedure.
     sigma : float or "auto", optional
@@ -109,6 +109,11 @@ class PairwiseComparisonBandit(BanditPolicy):
                     "sigma and M must be given for mode='strongly_concave': the oracle declares none"
                 )
             chosen = self._concave(sigma, M)
+        elif self.mode == "auto" and self.sigma is not None:
+            raise PolicyMismatchError(
+                f"M must be given with sigma={self.sigma!r}: the oracle declares none; sigma='auto' "
+                "estimates both, and mode='smooth' needs neither"
+            )
         elif self.psi is not None:
             raise PolicyMismatchError(
                 f"psi must be None where the procedure for smooth functions runs, which has no penalty; got "

@@ -235,10 +235,7 @@ class BanditPolicy(BaseEstimator, ABC):
         """Return the seed of a run: what the method was given, else what the constructor was."""
         own = getattr(self, "random_state", None)
         if own is not None:
-            try:
-                spawn_seeds(copy.deepcopy(own), 1)
-            except ValueError as error:
-                raise ValueError(f"random_state: {error}") from error
+            spawn_seeds(copy.deepcopy(own), 1)
         return own if random_state is None else random_state
 
 
