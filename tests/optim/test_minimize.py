@@ -647,3 +647,17 @@ def test_history_grows_and_plots(logistic):
         assert result.plot(ax=Figure().subplots(), x=x).has_data()
     with pytest.raises(ValueError, match="x must be one of"):
         result.plot(x="no")
+
+
+def test_tensors_of_two_digits_are_starts_and_points_are_arrays():
+    seen = set()
+
+    def fun(x):
+        seen.add((type(x), x.dtype))
+        return ((torch.as_tensor(x) - 0.25) ** 2).sum()
+
+    x0 = torch.full((3,), 0.125, dtype=torch.bfloat16)
+    result = minimize_fw_zo(fun, x0, L1Ball(1.0), method="auto", max_queries=300, random_state=0)
+    assert result.x.dtype == torch.float64
+    np.testing.assert_allclose(result.x, 0.25, atol=1e-6)
+    assert seen == {(np.ndarray, np.dtype(np.float64))}

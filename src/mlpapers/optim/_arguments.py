@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpapers.core._tensors import is_tensor
 from mlpapers.core.validation import check_choice, check_int, check_real, join_names
 from mlpapers.optim._run import Settings
 from mlpapers.optim.constraints._base import ConstraintSet
@@ -115,6 +116,9 @@ def check_start(x0: Any, total: FiniteSum, constraint: Any, options: dict[str, A
         x = constraint.center(dim)
     else:
         try:
+            if is_tensor(x0) and x0.is_floating_point():
+                # Numpy has no bfloat16.
+                x0 = x0.double()
             x = np.array(x0.detach().cpu().numpy() if hasattr(x0, "detach") else x0, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise type(error)(f"x0 must be a vector of numbers or None; got {x0!r}") from error

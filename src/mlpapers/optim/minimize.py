@@ -110,9 +110,11 @@ def minimize_fw_zo(
     Parameters
     ----------
     fun : FiniteSum or callable
-        A callable f(x) -> float has n = 1; with an attribute ``batch``, ``fun.batch(X)`` answers rows.
+        A callable f(x) -> float has n = 1; with an attribute ``batch``, ``fun.batch(X)`` answers rows. Points
+        are numpy arrays of float64, also where x0 is a tensor (``torch.as_tensor(x)`` makes one of
+        them); values may be arrays or tensors of one element.
     x0 : array or tensor of shape (d,), or None
-        Starting point in C; None stands for the center of C.
+        Starting point in C; None stands for the center of C. The result's x is of its kind.
     constraint : ConstraintSet
         C.
     method : str
