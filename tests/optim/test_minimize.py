@@ -661,3 +661,17 @@ def test_tensors_of_two_digits_are_starts_and_points_are_arrays():
     assert result.x.dtype == torch.float64
     np.testing.assert_allclose(result.x, 0.25, atol=1e-6)
     assert seen == {(np.ndarray, np.dtype(np.float64))}
+
+
+@pytest.mark.parametrize("method", ["dvr", "auto", "fcgs", "fd"])
+def test_values_whose_squares_overflow_are_refused(method):
+    def fun(x):
+        return 1e200 * float(((x - 0.25) ** 2).sum())
+
+    with pytest.raises(FloatingPointError, match="squares of the objective's differences must"):
+        minimize_fw_zo(fun, np.zeros(3), L1Ball(1.0), method=method, max_queries=300)
+
+
+def test_an_end_without_tolerance_does_not_claim_one():
+    constant = minimize_fw_zo(lambda _x: 1.0, np.zeros(3), L1Ball(1.0), method="auto", max_queries=300)
+    assert (constant.status, constant.success, constant.message) == (0, True, "no direction descends")

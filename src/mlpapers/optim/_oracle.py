@@ -321,7 +321,8 @@ class Probe:
             j = int(np.flatnonzero(~np.isfinite(mean))[0])
             bad = self.point.table(block.take(slice(j, j + 1)), rows, mu, base)[0]
             self._check(bad, rows)
-        return mean / scale, square / scale**2
+        with np.errstate(over="ignore"):
+            return mean / scale, square / scale**2
 
     def _means_of_good(
         self, block: Block, rows: Ints, base: Array | None, mu: float, scale: float

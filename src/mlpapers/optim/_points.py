@@ -117,7 +117,9 @@ class Point:
         together = max(1, self.chunk_size // len(rows))
         for some in chunk_slices(len(block), together):
             table = self.table(block.take(some), rows, step, base)
-            mean[some], square[some] = table.mean(axis=1), (table * table).mean(axis=1)
+            mean[some] = table.mean(axis=1)
+            with np.errstate(over="ignore"):
+                square[some] = (table * table).mean(axis=1)
         return mean, square
 
     def table(self, block: Block, rows: Ints, step: float, base: Array | None) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpapers.optim._directions import Directions
-from mlpapers.optim._oracle import Oracle, Probe
+from mlpapers.optim._oracle import Oracle, Probe, all_finite
 from mlpapers.optim._points import Point, all_rows
 from mlpapers.optim.constraints._base import ConstraintSet
 
@@ -162,6 +162,11 @@ class Run:
         rows = self.last_rows = self.subsample(m)
         block = self.directions.everything()
         mean, square = probe.means(block, rows)
+        if not all_finite(square):
+            raise FloatingPointError(
+                "squares of the objective's differences must be finite, and overflow: divide fun by a "
+                f"constant; the largest difference is {np.abs(mean).max():.3g} per unit of x"
+            )
         v = np.zeros(self.d)
         block.add(v, mean)
         k = len(rows)

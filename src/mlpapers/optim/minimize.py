@@ -206,7 +206,7 @@ def minimize_fw_zo(
         small for one step, a checkpoint of another problem, or differences that do not fit into the
         constraint.
     FloatingPointError
-        For values that are not finite.
+        For values that are not finite, or so large that squares of differences are not.
 
     Examples
     --------
@@ -383,7 +383,7 @@ def _make_result(loop: Loop, given: dict[str, Any], x0: Any) -> FWResult:
         n_bad=run.oracle.n_bad,
         success=(status in (0, 1) or (not wanted and status in (2, 3))) and is_known and not is_blind,
         status=status,
-        message=STATUS[status]
+        message=(STATUS[status] if status or given["tol"] is not None else "no direction descends")
         + getattr(loop.estimator, "note", "")
         + ("; no difference of the objective was finite" if is_blind else ""),
         method=run.settings.method,

@@ -58,9 +58,12 @@ class FWResult(Result):
         Values dropped because they were not finite.
     success : bool
         Whether `tol` or `target_fun` was reached, or everything allowed was used without either being set.
-        Never where no difference of the objective was finite, or no f_i is at x.
+        Never where no difference of the objective was finite, or no f_i is at x. Without `tol` and
+        `target_fun` it says that the run went as asked, not how near the minimum x is: look at `gap`
+        (``certificate="full"``) or `gap_estimate` for that.
     status : int
-        0 tol, 1 target_fun, 2 max_queries, 3 max_iter, 4 callback.
+        0 tol, or an exact estimate along which no direction descends (also without tol); 1 target_fun,
+        2 max_queries, 3 max_iter, 4 callback.
     message, method : str
     history : structured ndarray
         iter, n_queries, fun (NaN where not asked), gap_estimate, V, rho, batch, step, stage.
