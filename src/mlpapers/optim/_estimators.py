@@ -95,7 +95,7 @@ class Estimator(Stateful):
         """Go back to a state."""
         super().restore(state)
         if self.x_old is not None:
-            self.x_old = self.run.same(self.x_old, state["held"])
+            self.x_old = self.run.same(self.x_old, state.get("held"))
 
 
 class FullDifferences(Estimator):

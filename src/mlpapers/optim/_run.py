@@ -214,10 +214,10 @@ class Run:
             stream.bit_generator.state = saved
         self.directions.restore(state["sweep"])
         self._probes = [Probe.restored(self.oracle, saved) for saved in state["probes"]]
-        self.x = self.same(np.asarray(state["x"], dtype=np.float64), state["held"])
+        self.x = self.same(np.asarray(state["x"], dtype=np.float64), state.get("held"))
         self.move = None if state["move"] is None else self._restored_move(*state["move"])
         self.oracle.n_queries, self.oracle.n_bad = state["n_queries"], state["n_bad"]
         self.oracle.n_good = state["n_good"]
 
-    def _restored_move(self, before: Array, gamma: float, s: Array, j: int | None) -> Move:
+    def _restored_move(self, before: Array, gamma: float, s: Array, j: int | None = None) -> Move:
         return Move(self.x, self.same(before, j), gamma, np.asarray(s, dtype=np.float64))
