@@ -75,6 +75,8 @@ class _Checker:
             line = self.declared_at("symbol", symbol.name)
             if symbol.tensor not in self.tensors or symbol.dim >= self.tensors[symbol.tensor]:
                 raise self.fail(line, f"size of an undeclared tensor or dim: {symbol.tensor}", symbol.tensor)
+        for condition in self.sketch.requires:
+            self.size(condition, self.declared_at("require", condition), set())
         for view in self.sketch.views:
             line = self.declared_at("view", view.name)
             if view.base not in self.tensors:

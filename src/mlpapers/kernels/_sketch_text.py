@@ -25,6 +25,7 @@ _LIST = r"\[([^\]]*)\]"
 _PATTERNS = {
     "sketch": re.compile(rf"sketch ({_NAME})$"),
     "symbol": re.compile(rf"symbol ({_NAME}) = size\(({_NAME}), (\d+)\)$"),
+    "require": re.compile(r"require (.+ (?:>=|!=) -?\d+)$"),
     "constexpr": re.compile(rf"constexpr ({_NAME}) = (-?\d+)$"),
     "tensor": re.compile(rf"tensor ({_NAME}){_LIST}: (\w+) (\w+)(?: (.*))?$"),
     "view": re.compile(rf"view ({_NAME}){_LIST} = ({_NAME}) strides {_LIST} offset (.+)$"),
@@ -39,6 +40,9 @@ _PATTERNS = {
     "call": re.compile(r"call (\S+)\(([^)]*)\) -> \(([^)]*)\) (\{.*\})$"),
     "compute": re.compile(rf"({_NAME})\((.*) -> ([^:()]+)(?:: (\w+))?\)$"),
 }
+_DECLARATIONS = (
+    "sketch", "symbol", "require", "constexpr", "tensor", "view", "result", "update", "template",
+)  # fmt: skip
 _HOST = "host |"
 
 
@@ -46,6 +50,7 @@ def write_sketch(sketch: Sketch) -> str:
     """Return the text of a sketch."""
     lines = [f"sketch {sketch.name}"]
     lines += [f"symbol {s.name} = size({s.tensor}, {s.dim})" for s in sketch.symbols]
+    lines += [f"require {condition}" for condition in sketch.requires]
     lines += [f"constexpr {name} = {value}" for name, value in sketch.constexprs]
     for t in sketch.tensors:
         lines.append(f"tensor {t.name}[{', '.join(t.dims)}]: {t.dtype} {t.role} {t.key}".rstrip())
@@ -102,7 +107,8 @@ class _Parser:
         if self.lines and self.lines[-1] == "":
             self.lines.pop()
         self.parts: dict[str, list[Any]] = {
-            "symbols": [], "constexprs": [], "tensors": [], "views": [], "updates": [], "templates": [],
+            "symbols": [], "requires": [], "constexprs": [], "tensors": [], "views": [], "updates": [],
+            "templates": [],
         }  # fmt: skip
         self.name = ""
         self.structure = "tensor"
@@ -171,7 +177,7 @@ class _Parser:
         """Parse one line; a declaration is filed and gives None."""
         at = number + 1
         word = line.split(" ", 1)[0]
-        if word in ("sketch", "symbol", "constexpr", "tensor", "view", "result", "update", "template"):
+        if word in _DECLARATIONS:
             match = _PATTERNS[word].match(line)
             if match is None:
                 raise self.fail(number, f"malformed {word} line: {line!r}", indent + 1)
@@ -195,6 +201,8 @@ class _Parser:
             self.name = match[1]
         elif word == "symbol":
             self.parts["symbols"].append(Symbol(match[1], match[2], int(match[3])))
+        elif word == "require":
+            self.parts["requires"].append(match[1])
         elif word == "constexpr":
             self.parts["constexprs"].append((match[1], int(match[2])))
         elif word == "tensor":

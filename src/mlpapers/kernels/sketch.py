@@ -191,6 +191,8 @@ class Sketch:
         Families the regions come from, in order.
     host : str
         Python text of the module around the kernel (its constructor).
+    requires : tuple of str
+        Conditions on symbols, such as ``n0 != 1``: at other sizes the program is wrong.
     """
 
     name: str
@@ -204,6 +206,7 @@ class Sketch:
     updates: tuple[tuple[str, str], ...] = ()
     templates: tuple[str, ...] = ()
     host: str = ""
+    requires: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Sketch:

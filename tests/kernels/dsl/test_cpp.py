@@ -17,6 +17,7 @@ from mlpapers.kernels.dsl import BuildError, get_dsl
 from mlpapers.kernels.dsl.cpp.maths import PRELUDE
 from mlpapers.kernels.kernel import Kernel
 from mlpapers.kernels.ops import POINTWISE
+from mlpapers.kernels.sketch import Sketch
 from mlpapers.kernels.synthesis import candidate, synthesise
 
 HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
@@ -252,6 +253,8 @@ def test_export_for_load_inline_is_python_with_torchs_own_builder():
     assert "subprocess" not in code
     # The function that settles memory is part of the same extension.
     assert "'settle_torch'" in code
+    for helper in ("_dense", "_look_up", "_number", "_shape"):
+        assert f"def {helper}(" in code
 
 
 @compiled
@@ -322,3 +325,44 @@ def test_an_index_outside_of_its_table_is_refused_and_never_read(name):
         if name == "cross_entropy":
             arguments[-1][5:9] = -7
             torch.testing.assert_close(ours(*arguments), eager(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("forward", "policy", "shape", "reason"),
+    [
+        ("return x.squeeze()", "batch", (1, 6), r"x.shape\[0\] != 1; got x.shape\[0\] = 1"),
+        ("return x[:, -1:] * 2", "dynamic", (4, 0), r"x.shape\[1\] >= 1"),
+        ("return x[2] * 2", "batch", (2, 6), r"x.shape\[0\] >= 3"),
+        ("return x[:3] * 2", "batch", (2, 6), r"x.shape\[0\] >= 3"),
+        ("return x.amax(0)", "batch", (0, 6), r"x.shape\[0\] >= 1"),
+        ("return x.argmax(0)", "batch", (0, 6), r"x.shape\[0\] >= 1"),
+        ("return x * 2", "batch", (6,), r"x must have 2 dimensions; got the shape \(6,\)"),
+    ],
+)
+def test_free_sizes_at_which_the_kernel_would_be_wrong_are_refused(forward, policy, shape, reason):
+    task = make_task("t", "", forward, ("torch.randn(5, 6)",), "import torch\nimport torch.nn as nn\n")
+    sketch = synthesise(task, shape_policy=policy)[0].sketch
+    assert Sketch.parse(sketch.to_text()) == sketch
+    sketch.validate()
+    ours = Kernel(candidate(synthesise(task, shape_policy=policy)[0]).code, "cpp", "cpu", task).load()()
+    eager, _ = task.build()
+    for rows in (3, 5, 9):
+        x = torch.randn(rows, 6)
+        torch.testing.assert_close(ours(x), eager(x))
+    with pytest.raises(ValueError, match=reason):
+        ours(torch.randn(shape))
+
+
+def test_arguments_of_another_kind_are_refused_by_name():
+    head = "import torch\nimport torch.nn as nn\n"
+    task = make_task("t", "", "return x * y", ("torch.randn(5, 6)", "2"), head)
+    ours = Kernel(candidate(synthesise(task)[0]).code, "cpp", "cpu", task).load()()
+    x = torch.randn(3, 6)
+    torch.testing.assert_close(ours(x, np.int32(3)), x * 3)
+    for arguments, reason in (
+        ((x.tolist(), 2), "x must be a tensor; got list"),
+        ((x, [2]), "y must be a number; got list"),
+        ((x, 2.5), "y must be a whole number, as at capture; got 2.5"),
+    ):
+        with pytest.raises(TypeError, match=reason):
+            ours(*arguments)

@@ -27,6 +27,8 @@ _CALLEES = {
 
 # What loaders of device languages have in common: arguments are checked, never read out of bounds.
 CHECKS = '''\
+import numbers
+
 _DTYPES = {
     "f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16,
     "i64": torch.int64, "i32": torch.int32, "i16": torch.int16, "i8": torch.int8, "u8": torch.uint8,
@@ -34,11 +36,30 @@ _DTYPES = {
 }
 
 
+def _shape(value, rank, name):
+    """Return the shape of an argument that must be a tensor of so many dimensions."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a tensor; got {type(value).__name__}")
+    if value.dim() != rank:
+        raise ValueError(f"{name} must have {rank} dimensions; got the shape {tuple(value.shape)}")
+    return value.shape
+
+
+def _number(value, dtype, shape, name):
+    """Return an argument that is no tensor as it is, where it is a number that the kernel takes."""
+    if shape or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a {'tensor' if shape else 'number'}; got {type(value).__name__}")
+    if not dtype.is_floating_point and not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be a whole number, as at capture; got {value}")
+    return value
+
+
 def _dense(value, dtype, device, shape, name):
     """Return an argument as a contiguous tensor of the type and shape that the kernel was written for."""
     if not isinstance(value, torch.Tensor):
         # Filled on the device: a copy from the host would wait for it.
-        return torch.full((), value, dtype=_DTYPES[dtype], device=device)
+        number = _number(value, _DTYPES[dtype], shape, name)
+        return torch.full((), number, dtype=_DTYPES[dtype], device=device)
     if value.dtype != _DTYPES[dtype]:
         raise TypeError(f"{name} must be {dtype}; got {value.dtype}")
     if value.shape != shape:
@@ -106,6 +127,24 @@ class Host(abc.ABC):
     def number(self, text: str) -> str:
         """Return a size as Python."""
         return _IDENTIFIER.sub(lambda match: str(self.constants.get(match[0], match[0])), text)
+
+    def symbols(self) -> None:
+        """Add the lines that read the free sizes and refuse those that the sketch is wrong for."""
+        said: dict[str, str] = {}
+        checked: set[str] = set()
+        for symbol in self.sketch.symbols:
+            tensor = self.sketch.tensor(symbol.tensor)
+            argument = argument_of(tensor.key)
+            said[symbol.name] = f"{argument}.shape[{symbol.dim}]"
+            first = f"_shape({argument}, {len(tensor.dims)}, {argument!r})[{symbol.dim}]"
+            self.lines.append(f"{symbol.name} = {said[symbol.name] if argument in checked else first}")
+            checked.add(argument)
+        for condition in self.sketch.requires:
+            stated = _IDENTIFIER.sub(lambda match: said.get(match[0], match[0]), condition)
+            names = [name for name in _IDENTIFIER.findall(condition) if name in said]
+            got = ", ".join(f"{said[name]} = {{{name}}}" for name in names)
+            self.lines.append(f"if not {condition}:")
+            self.lines.append(f"    raise ValueError(f'the kernel was made for {stated}; got {got}')")
 
     def shape(self, dims: Sequence[str]) -> str:
         """Return sizes as a Python tuple."""
@@ -225,6 +264,7 @@ class DeviceHost(Host):
         return False
 
     def _prologue(self) -> None:
+        self.symbols()
         inputs = [t for t in self.sketch.tensors if t.role == "input"]
         states = [t for t in self.sketch.tensors if t.role == "state"]
         first = next((t for t in inputs if t.dims), None)
@@ -233,9 +273,6 @@ class DeviceHost(Host):
         else:
             given = [argument_of(t.key) for t in inputs] + [attribute(t.key) for t in states]
             self.lines.append(f"device = _device({', '.join(given)})")
-        for symbol in self.sketch.symbols:
-            argument = argument_of(self.sketch.tensor(symbol.tensor).key)
-            self.lines.append(f"{symbol.name} = {argument}.shape[{symbol.dim}]")
         passed = self._only_passed()
         for t in self.sketch.tensors:
             if t.role == "input":

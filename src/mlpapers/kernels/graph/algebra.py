@@ -45,7 +45,7 @@ def reassociate(graph: Graph) -> Graph:
         [places[position] for position in graph.outputs],
         [(key, places[position]) for key, position in graph.updates],
         graph.structure, graph.symbols, graph.random, graph.aten, graph.free,
-        (*graph.disclosures, "algebraic"),
+        (*graph.disclosures, "algebraic"), graph.requires,
     )  # fmt: skip
 
 

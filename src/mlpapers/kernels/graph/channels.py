@@ -81,6 +81,7 @@ def with_convolutions(graph: Graph, layout: str | None) -> Graph:
         [places[position] for position in graph.outputs],
         [(key, places[position]) for key, position in graph.updates],
         graph.structure, graph.symbols, graph.random, graph.aten, graph.free, graph.disclosures,
+        graph.requires,
     )  # fmt: skip
 
 

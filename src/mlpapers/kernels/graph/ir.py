@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlpapers.kernels.graph.layout import Layout
-from mlpapers.kernels.graph.size import Size, product
+from mlpapers.kernels.graph.size import Size, Sym, make_size, product, text
 from mlpapers.kernels.ops import DTYPE_BYTES, POINTWISE, REDUCTIONS, SCANS
 
 VIEWS = ("permute", "reshape", "expand", "slice", "flip")
@@ -98,6 +98,8 @@ class Graph:
     free : str
         Which sizes are free: "batch", "static" or "dynamic".
     disclosures : tuple of str
+    requires : list of str
+        Conditions on the free sizes, beside what the inputs' shapes say; elsewhere the graph is wrong.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -110,6 +112,7 @@ class Graph:
     aten: dict[str, int] = field(default_factory=dict)
     free: str = "batch"
     disclosures: tuple[str, ...] = ()
+    requires: list[str] = field(default_factory=list)
 
     @property
     def ops(self) -> dict[str, int]:
@@ -245,9 +248,23 @@ class Builder:
         shape = tuple(node.shape[d] for d in order)
         return self.add("permute", (position,), shape, node.dtype, order=tuple(order))
 
+    def require(self, condition: str) -> None:
+        """Note a condition on the free sizes."""
+        if condition not in self.graph.requires:
+            self.graph.requires.append(condition)
+
+    def require_positive(self, size: Size, *, or_zero: bool = False) -> None:
+        """Note that a free size must be positive, unless it always is."""
+        spare = size if or_zero else size - 1
+        if isinstance(spare, Sym) and not spare.expr.is_nonnegative:
+            fixed, free = spare.expr.as_coeff_Add()
+            self.require(f"{text(make_size(free, int(spare)))} >= {-fixed}")
+
     def slice(self, position: int, dim: int, start: Size, length: Size, step: int = 1) -> int:
         """Add a slice of one dim."""
         node = self.node(position)
+        for least in (start, length, node.shape[dim] - start - (length - 1) * step - 1):
+            self.require_positive(least, or_zero=True)
         shape = (*node.shape[:dim], length, *node.shape[dim + 1 :])
         if start == 0 and step == 1 and length == node.shape[dim]:
             return position

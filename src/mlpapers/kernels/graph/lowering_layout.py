@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlpapers.kernels.graph.lowering import Lowering, rule
-from mlpapers.kernels.graph.size import Size, Sym
+from mlpapers.kernels.graph.size import Size, Sym, text
 
 
 @rule(
@@ -13,7 +13,6 @@ from mlpapers.kernels.graph.size import Size, Sym
     "reshape",
     "_unsafe_view",
     "unsqueeze",
-    "squeeze",
     "flatten",
     "unflatten",
     "squeeze_copy",
@@ -22,6 +21,17 @@ from mlpapers.kernels.graph.size import Size, Sym
 def reshape(lo: Lowering, call: Any) -> Any:
     """Keep the elements in row-major order under another shape."""
     return lo.b.reshape(lo.values[call.args[0]], lo.shape(call))
+
+
+@rule("squeeze")
+def squeeze(lo: Lowering, call: Any) -> Any:
+    """Drop dims of size 1; a free size is kept, and must not be 1 then."""
+    shape = lo.node(call.args[0]).shape
+    dims = call.args[1] if len(call.args) > 1 else range(len(shape))
+    for dim in dims if not isinstance(dims, int) else [dims]:
+        if shape and isinstance(shape[dim], Sym):
+            lo.b.require(f"{text(shape[dim])} != 1")
+    return reshape(lo, call)
 
 
 @rule("permute", "transpose", "t", "numpy_T")

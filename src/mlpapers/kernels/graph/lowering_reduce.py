@@ -40,6 +40,12 @@ def reduced(lo: Lowering, op: str, position: int, dims: Sequence[int], dtype: st
     return lo.b.reduce(op, position, dims, dtype, keepdim)
 
 
+def extreme_of(lo: Lowering, op: str, position: int, dims: Sequence[int], dtype: str, keepdim: bool) -> int:
+    """Add a maximum, a minimum or the place of one, of at least one element."""
+    lo.b.require_positive(count(lo, position, dims))
+    return reduced(lo, op, position, dims, dtype, keepdim)
+
+
 @rule("sum", "prod", "amax", "amin", "any", "all")
 def reduction(lo: Lowering, call: Any) -> Any:
     """One reduction over dims."""
@@ -52,7 +58,8 @@ def reduction(lo: Lowering, call: Any) -> Any:
         position = lo.apply("ne", [position, lo.b.scalar(0, node.dtype)], "b1")
     if op in ("sum", "prod"):
         position = lo.b.cast(position, dtype)
-    return reduced(lo, op, position, dims_of(dim, len(node.shape)), dtype, bool(keepdim))
+    add = extreme_of if op in ("amax", "amin") else reduced
+    return add(lo, op, position, dims_of(dim, len(node.shape)), dtype, bool(keepdim))
 
 
 @rule("mean")
@@ -110,10 +117,11 @@ def arg_reduction(lo: Lowering, call: Any) -> Any:
     position = lo.values[x]
     node = lo.b.node(position)
     if dim is None:
+        lo.b.require_positive(node.numel)
         flat = lo.b.reshape(position, [node.numel])
         index = lo.b.reduce(op, flat, [0], "i64")
         return lo.b.reshape(index, lo.shape(call))
-    return reduced(lo, op, position, dims_of(dim, len(node.shape)), "i64", bool(keepdim))
+    return extreme_of(lo, op, position, dims_of(dim, len(node.shape)), "i64", bool(keepdim))
 
 
 @rule("max", "min")
@@ -127,7 +135,7 @@ def extreme(lo: Lowering, call: Any) -> Any:
     x, dim, keepdim = lo.arguments(call, x=None, dim=None, keepdim=False)
     position = lo.values[x]
     dims = dims_of(dim, len(lo.b.node(position).shape))
-    value = reduced(lo, "a" + name, position, dims, dtype, bool(keepdim))
+    value = extreme_of(lo, "a" + name, position, dims, dtype, bool(keepdim))
     if dim is None:
         return value
     return [value, reduced(lo, "arg" + name, position, dims, "i64", bool(keepdim))]
@@ -143,7 +151,7 @@ def vector_norm(lo: Lowering, call: Any) -> Any:
     dims = dims_of(dim, len(lo.b.node(position).shape))
     if math.isinf(order):
         magnitude = lo.apply("abs", [position], dtype)
-        return reduced(lo, "amax" if order > 0 else "amin", magnitude, dims, dtype, bool(keepdim))
+        return extreme_of(lo, "amax" if order > 0 else "amin", magnitude, dims, dtype, bool(keepdim))
     if order == 2:
         power = lo.apply("square", [position], dtype)
     elif order == 0:

@@ -79,7 +79,7 @@ class _Partitioner:
         nodes = list(graph.nodes)
         self.graph = Graph(
             nodes, graph.inputs, list(graph.outputs), list(graph.updates), graph.structure, graph.symbols,
-            graph.random, graph.aten, graph.free, graph.disclosures,
+            graph.random, graph.aten, graph.free, graph.disclosures, graph.requires,
         )  # fmt: skip
         self.fuse = fuse
         self.result = Partition(self.graph)

@@ -132,6 +132,7 @@ class _Assembler:
             updates,
             tuple(templates),
             host,
+            tuple(self.graph.requires),
         )
 
     def _leaves(self) -> None:

@@ -45,9 +45,7 @@ class CppHost(Host):
 
     def render(self) -> str:
         """Return the source."""
-        for symbol in self.sketch.symbols:
-            argument = argument_of(self.sketch.tensor(symbol.tensor).key)
-            self.lines.append(f"{symbol.name} = {argument}.shape[{symbol.dim}]")
+        self.symbols()
         for tensor in self.sketch.tensors:
             if tensor.role == "input":
                 argument, shape = argument_of(tensor.key), self.shape(tensor.dims)

@@ -9,6 +9,7 @@ from mlpapers.kernels.dsl.cpp.loader import LOADER
 _SIGNATURE = re.compile(r'extern "C" void (kernel_\d+|settle)\(([^)]*)\)')
 
 _PRELUDE = """\
+import numbers
 import platform
 
 import torch
@@ -48,7 +49,7 @@ def inline_source(code: str) -> str:
     if LOADER not in code:
         raise ValueError("code does not contain the cpp loader, so it cannot be exported with load_inline")
     helpers = LOADER[LOADER.index("_DTYPES = {") : LOADER.index("_CXX = ")]
-    tail = LOADER[LOADER.index("def _dense(") : LOADER.index("# -- end")]
+    tail = LOADER[LOADER.index("def _look_up(") : LOADER.index("# -- end")]
     wrappers, names = [], []
     for name, parameters in _SIGNATURE.findall(code):
         outer, inner = [], []
