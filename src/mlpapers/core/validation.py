@@ -88,7 +88,7 @@ def check_matrix(name: str, X: Any, **options: Any) -> NDArray[Any]:
     except (TypeError, ValueError) as error:
         if str(error).startswith(f"Input {name} "):
             raise
-        columns = [repr(column) for column, values in _columns(X) if not _is_numeric(values)]
+        columns = [repr(column) for column in text_columns(X)]
         if columns:
             which = f"column {columns[0]} does" if len(columns) == 1 else f"columns {', '.join(columns)} do"
             raise type(error)(f"{name} must hold numbers; {which} not: {error}") from error
@@ -239,9 +239,11 @@ def join_names(names: Iterable[Any]) -> str:
     return ", ".join(sorted(map(repr, names)))
 
 
-def _columns(X: Any) -> Iterable[tuple[Any, Any]]:
+def text_columns(X: Any) -> list[Any]:
+    """Return the columns of a DataFrame that cannot be read as numbers; none for anything else."""
     pd = sys.modules.get("pandas")
-    return X.items() if pd is not None and isinstance(X, pd.DataFrame) else ()
+    items = X.items() if pd is not None and isinstance(X, pd.DataFrame) else ()
+    return [column for column, values in items if not _is_numeric(values)]
 
 
 def _is_numeric(values: Any) -> bool:

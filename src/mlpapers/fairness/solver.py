@@ -177,8 +177,9 @@ def solve_fair_lp(
         return _result(
             s, rows, bounds, free, weights, np.zeros(0), (s > 0).astype(float), np.zeros(0), 0, tol
         )
-    of_score, of_rows = _unit(np.abs(s).max(initial=0.0)), _unit(np.abs(rows).max(axis=0, initial=0.0))
-    if np.any(of_score != 1.0) or np.any(of_rows != 1.0):
+    of_score, of_rows = _unit(s), _unit(rows)
+    far = bool(of_score != 1.0 or (of_rows != 1.0).any())
+    if far:
         # In other units the multipliers are of_score / of_rows times as large.
         s, rows, bounds, free = s * of_score, rows * of_rows, bounds * of_rows, free * of_rows[:, None]
         start = None if start is None else start * (of_score / of_rows)
@@ -186,7 +187,7 @@ def solve_fair_lp(
         result = _solve_highs(s, rows, bounds, free, weights, tol)
     else:
         result = _solve_exactly(s, rows, bounds, free, weights, start, method, tol, max_iter)
-    if np.all(of_score == 1.0) and np.all(of_rows == 1.0):
+    if not far:
         return result
     return replace(
         result,
@@ -197,8 +198,9 @@ def solve_fair_lp(
     )
 
 
-def _unit(size: Array | np.floating[Any]) -> Array:
-    """Return the power of two that brings a size to about 1, and 1 for sizes that the solver takes."""
+def _unit(values: Array) -> Array:
+    """Return the power of two that brings each column to about 1, and 1 where the solver takes it."""
+    size = np.maximum(values.max(axis=0, initial=0.0), -values.min(axis=0, initial=0.0))
     far = (size > 0.0) & ((size < 1.0 / _FAR) | (size > _FAR))
     return np.where(far, np.exp2(-np.floor(np.log2(np.where(far, size, 1.0)))), 1.0)
 

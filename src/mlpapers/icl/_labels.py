@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from mlpapers.core.validation import text_columns
+
 __all__ = ["PartialLabels", "missing_values", "read_labels", "read_rows", "validate_rows"]
 
 
@@ -159,10 +161,10 @@ def validate_rows(estimator: Any, X: Any, y: Any) -> tuple[NDArray[np.float64], 
             estimator, X, y, dtype=np.float64, order="C"
         )
     except ValueError as error:
-        column = _text_column(X) if "could not convert string" in str(error) else None
-        if column is None:
+        columns = text_columns(X) if "could not convert string" in str(error) else []
+        if not columns:
             raise
-        raise ValueError(f"X must be numeric; column {column!r} holds text") from error
+        raise ValueError(f"X must be numeric; column {columns[0]!r} holds text") from error
     return checked
 
 
@@ -210,8 +212,3 @@ def _comparable(labels: NDArray[Any]) -> NDArray[Any]:
     if labels.dtype.kind != "O" or all(isinstance(label, str) for label in labels):
         return labels
     return np.array(labels.tolist())
-
-
-def _text_column(X: Any) -> Any:
-    columns = X.items() if hasattr(X, "columns") and hasattr(X, "items") else ()
-    return next((name for name, values in columns if any(isinstance(v, str) for v in values)), None)

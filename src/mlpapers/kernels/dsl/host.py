@@ -25,17 +25,8 @@ _CALLEES = {
     "aten.scaled_dot_product_attention.default": "torch.nn.functional.scaled_dot_product_attention",
 }
 
-# What loaders of device languages have in common: arguments are checked, never read out of bounds.
-CHECKS = '''\
-import numbers
-
-_DTYPES = {
-    "f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16,
-    "i64": torch.int64, "i32": torch.int32, "i16": torch.int16, "i8": torch.int8, "u8": torch.uint8,
-    "b1": torch.bool,
-}
-
-
+# What every loader has: arguments are refused by their name.
+ARGUMENTS = '''\
 def _shape(value, rank, name):
     """Return the shape of an argument that must be a tensor of so many dimensions."""
     if not isinstance(value, torch.Tensor):
@@ -54,6 +45,23 @@ def _number(value, dtype, shape, name):
     return value
 
 
+'''
+
+# What loaders of device languages have in common: arguments are checked, never read out of bounds.
+CHECKS = (
+    """\
+import numbers
+
+_DTYPES = {
+    "f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16,
+    "i64": torch.int64, "i32": torch.int32, "i16": torch.int16, "i8": torch.int8, "u8": torch.uint8,
+    "b1": torch.bool,
+}
+
+
+"""
+    + ARGUMENTS
+    + '''\
 def _dense(value, dtype, device, shape, name):
     """Return an argument as a contiguous tensor of the type and shape that the kernel was written for."""
     if not isinstance(value, torch.Tensor):
@@ -94,6 +102,7 @@ def _without_gradients(forward):
     return call
 
 '''
+)
 
 
 class Host(abc.ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mlpapers.kernels.graph.ir import Builder, Graph, Node
 
@@ -39,14 +40,7 @@ def reassociate(graph: Graph) -> Graph:
             places[node.index] = rewritten
     if not changed:
         return graph
-    return Graph(
-        builder.graph.nodes,
-        [(name, places.get(position, -1)) for name, position in graph.inputs],
-        [places[position] for position in graph.outputs],
-        [(key, places[position]) for key, position in graph.updates],
-        graph.structure, graph.symbols, graph.random, graph.aten, graph.free,
-        (*graph.disclosures, "algebraic"), graph.requires,
-    )  # fmt: skip
+    return replace(builder.rewritten(graph, places), disclosures=(*graph.disclosures, "algebraic"))
 
 
 def _division(builder: Builder, node: Node, inputs: Sequence[int]) -> int | None:

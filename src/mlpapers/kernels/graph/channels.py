@@ -75,14 +75,7 @@ def with_convolutions(graph: Graph, layout: str | None) -> Graph:
             places[node.index] = _convolution(builder, node, inputs, chosen[node.index])
         else:
             places[node.index] = builder.add(node.op, inputs, node.shape, node.dtype, **node.attrs)
-    return Graph(
-        builder.graph.nodes,
-        [(name, places.get(position, -1)) for name, position in graph.inputs],
-        [places[position] for position in graph.outputs],
-        [(key, places[position]) for key, position in graph.updates],
-        graph.structure, graph.symbols, graph.random, graph.aten, graph.free, graph.disclosures,
-        graph.requires,
-    )  # fmt: skip
+    return builder.rewritten(graph, places)
 
 
 def _choice(graph: Graph, node: Node, layout: str) -> str | None:

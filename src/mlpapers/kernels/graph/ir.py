@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlpapers.kernels.graph.layout import Layout
@@ -247,6 +247,16 @@ class Builder:
         node = self.node(position)
         shape = tuple(node.shape[d] for d in order)
         return self.add("permute", (position,), shape, node.dtype, order=tuple(order))
+
+    def rewritten(self, graph: Graph, places: Mapping[int, int]) -> Graph:
+        """Return `graph` with the builder's nodes, each of its own where `places` says."""
+        return replace(
+            graph,
+            nodes=self.graph.nodes,
+            inputs=[(name, places.get(position, -1)) for name, position in graph.inputs],
+            outputs=[places[position] for position in graph.outputs],
+            updates=[(key, places[position]) for key, position in graph.updates],
+        )
 
     def require(self, condition: str) -> None:
         """Note a condition on the free sizes."""

@@ -77,10 +77,7 @@ def partition(graph: Graph, *, fuse: bool = True) -> Partition:
 class _Partitioner:
     def __init__(self, graph: Graph, fuse: bool) -> None:
         nodes = list(graph.nodes)
-        self.graph = Graph(
-            nodes, graph.inputs, list(graph.outputs), list(graph.updates), graph.structure, graph.symbols,
-            graph.random, graph.aten, graph.free, graph.disclosures, graph.requires,
-        )  # fmt: skip
+        self.graph = replace(graph, nodes=nodes, outputs=list(graph.outputs), updates=list(graph.updates))
         self.fuse = fuse
         self.result = Partition(self.graph)
         self.ready: dict[int, int] = {}

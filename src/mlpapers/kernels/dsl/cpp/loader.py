@@ -1,6 +1,9 @@
 """The text that a rendered kernel carries to compile and load its C++ part."""
 
-LOADER = '''\
+from mlpapers.kernels.dsl.host import ARGUMENTS
+
+LOADER = (
+    '''\
 # -- loader: compiles _CPP once per machine and loads it
 import ctypes
 import hashlib
@@ -148,24 +151,9 @@ def _look_up(outside, *tables):
         raise IndexError(f"an index into {name} must be at least 0 and less than {size}")
 
 
-def _shape(value, rank, name):
-    """Return the shape of an argument that must be a tensor of so many dimensions."""
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a tensor; got {type(value).__name__}")
-    if value.dim() != rank:
-        raise ValueError(f"{name} must have {rank} dimensions; got the shape {tuple(value.shape)}")
-    return value.shape
-
-
-def _number(value, dtype, shape, name):
-    """Return an argument that is no tensor as it is, where it is a number that the kernel takes."""
-    if shape or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a {'tensor' if shape else 'number'}; got {type(value).__name__}")
-    if not dtype.is_floating_point and not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be a whole number, as at capture; got {value}")
-    return value
-
-
+'''
+    + ARGUMENTS
+    + '''\
 def _dense(value, dtype, shape=None, name="a parameter"):
     """Return an argument as a contiguous tensor of the sizes that the kernel reads."""
     if not isinstance(value, torch.Tensor):
@@ -196,3 +184,4 @@ def _state(module, key):
 
 # -- end of the loader
 '''
+)

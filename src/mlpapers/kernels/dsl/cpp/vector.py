@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlpapers.kernels.dsl.cpp.choice import find_choice, write_choice
 from mlpapers.kernels.dsl.cpp.maths import STORAGE, TYPES, constant, expression
 from mlpapers.kernels.dsl.cpp.running import find_running_sum, write_running_sum
+from mlpapers.kernels.dsl.launches import looked_up
 from mlpapers.kernels.dsl.statements import is_literal
 from mlpapers.kernels.ops import COMPUTE
 from mlpapers.kernels.sketch import Compute, Load, Store
@@ -158,12 +159,13 @@ class Run:
         if dtype == "iota":
             return dtype, f"((long){outside.lstrip(' +')} + ({inside}))"
         dtype, element = self._element(source, index, write, dtype, outside, inside)
-        indirect = [(d, item[1:]) for d, item in enumerate(index) if item.startswith("@")]
-        if not indirect:
+        view = self.f.views.get(source)
+        indirect = None if view is None else looked_up(index, view)
+        if indirect is None:
             return dtype, element
         # Nothing is read at a place outside of the table, whose number the host is told.
-        ((d, where),) = indirect
-        place, size = self.value(where, "i64"), self.f.views[source].dims[d]
+        where, size = indirect
+        place = self.value(where, "i64")
         inside_table = f"(unsigned long){place} < (unsigned long){self.f.number(size)}"
         missed = f"o{self.pointers}"
         self.before.append(f"int {missed} = 0;")
